@@ -1,0 +1,1 @@
+"""Who acts: actors, their mailboxes, refs, futures, timers and dispatchers."""

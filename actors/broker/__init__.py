@@ -1,0 +1,1 @@
+"""The broker: publishing and consuming, and the notification pipeline between them."""

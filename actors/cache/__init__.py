@@ -1,0 +1,1 @@
+"""The cache actor and its backends."""

@@ -1,0 +1,1 @@
+"""Who runs whom, and when: pooled, threaded and asyncio dispatchers."""

@@ -1,0 +1,1 @@
+"""The lock actor and its backends."""

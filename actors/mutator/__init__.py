@@ -1,0 +1,1 @@
+"""The mutator actor, which alone writes to the store, and its backends."""

@@ -1,0 +1,1 @@
+"""What is said: messages, their codec, the errors and their catalogue."""

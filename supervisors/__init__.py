@@ -1,0 +1,1 @@
+"""Who watches: child specs, strategies, supervisors and the actor system."""

@@ -1,0 +1,1 @@
+"""The test kit: simulated dispatch, probe actors and pytest fixtures."""
