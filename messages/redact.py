@@ -1,0 +1,65 @@
+"""Text that is safe to show: credentials taken out, of bounded length, and always encodable."""
+
+from __future__ import annotations
+
+import re
+
+MASK = "***"
+MAX_TEXT = 4096
+"""How many characters of an error's text are kept."""
+
+# scheme://user:password@host; the user stays, since "which account was refused?" is the first question. Greedy up to
+# the last "@": a password may hold "@" and "/". Digits and then a path are a port, not a password.
+_URL_CREDENTIALS = re.compile(r"(?<=://)([^\s/?#:@'\"]{0,256}):(?!\d{1,5}[/?#])[^\s'\"]*@")
+# An account without a password is a token where HTTP is spoken.
+_URL_TOKEN = re.compile(r"(?i)\b(https?://)[^\s/?#:@'\"]{1,256}@")
+# Every repetition has a bound, so that no text makes this take more than linear time.
+_NAMED_SECRET = re.compile(
+    r"""(?ix)
+    (?P<name>  (?:password|passwd|passphrase|pwd|secret|token|credential|api[_-]?key|access[_-]?key|unique_key)
+               [\w-]{0,16} ["']? \s{0,4} [=:] \s{0,4} )
+    (?P<value> "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | [^\s,;&"'(){}\[\]]+ )
+    """
+)
+_BEARER = re.compile(r"(?i)\b(bearer|basic)\s{1,4}[\w.~+/=-]{8,}")
+
+
+def redact(text: str) -> str:
+    """Replace the credentials in URLs, and the values of password, secret, token and key pairs, by `***`."""
+    if "://" in text:
+        text = _URL_CREDENTIALS.sub(rf"\1:{MASK}@", text)
+        text = _URL_TOKEN.sub(rf"\1{MASK}@", text)
+    if "=" in text or ":" in text:
+        text = _NAMED_SECRET.sub(rf"\g<name>{MASK}", text)
+    return _BEARER.sub(rf"\1 {MASK}", text)
+
+
+def clean(text: str, limit: int = MAX_TEXT) -> str:
+    """Make text fit to be shown and sent: redacted, at most `limit` characters and a note, valid UTF-8.
+
+    Args:
+        text: Any string, lone surrogates and megabytes included.
+        limit: How many characters are kept.
+    """
+    length = len(text)
+    if length > 2 * limit:
+        # Redaction sees twice what is kept, so that a password which the cut would halve is still recognised.
+        text = text[: 2 * limit]
+    text = redact(text)
+    if length > limit:
+        text = f"{text[:limit]}… ({length - limit} more characters)" if len(text) > limit else text
+    return encodable(text)
+
+
+def encodable(text: str) -> str:
+    """Write lone surrogates, which UTF-8 cannot express, as their escapes."""
+    return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
+
+
+def text_of(value: object) -> str:
+    """`str(value)`, whatever its `__str__` does."""
+    try:
+        return str(value)
+    # BaseException: an error's text must be had even from a `__str__` that exits.
+    except BaseException as problem:
+        return f"<{type(value).__name__} whose text cannot be had: {type(problem).__name__}>"
