@@ -1,4 +1,4 @@
-"""`ActorError`, the base of all errors: cheap to make, and carrying everything needed for an error response."""
+"""`ActorError`, the base of all errors: cheap to make, and with everything that an error response needs."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ class ErrorDetails(TypedDict, total=False):
 class ActorError(Exception):
     """A failure that a caller can see, as an exception.
 
-    `str(error)` is `source`, exactly as it was passed. Building one is cheap, since a refused tell may happen a
-    million times: only the caller's name and the time are taken at once, the response is made when it is read.
+    `str(error)` is `source`, exactly as it was passed. Making one is cheap, since a refused tell may happen a
+    million times: only the caller's name and the time are taken at once, and the response when it is read.
 
     Args:
         source: The text of what went wrong.
         kind: Which kind of the catalogue; by default the class's `default_kind`.
-        method: The dotted name of where it was called; by default read off the calling frame and put together with
-            `target` and `verb`: `register_notif.broker.ask`.
+        method: The dotted name of where it was called; by default the calling function's name, put together
+            with `target` and `verb`: `register_notif.broker.ask`.
         target: The path of the actor that was addressed, such as `notifications/broker`.
         verb: What was asked of it: `ask`, `tell`, `stop` …
         actor: The path of the actor in which it happened.
@@ -48,12 +48,13 @@ class ActorError(Exception):
     code: ClassVar[ErrorCode] = ErrorCode.HANDLER
     default_kind: ClassVar[ErrorKind] = ErrorKind.HANDLER_FAILED
 
-    # Defaults on the class: an error that was not told need not write them, and a subclass whose constructor forgets
+    # Defaults on the class: what was not told need not be written, and a subclass whose constructor forgets
     # to call this one is still a complete error.
     at: float = 0.0
     cause: BaseException | ErrorResponse | None = None
     _kind: ErrorKind | None = None
-    _called: tuple[tuple[str, str], str | None, str | None, str | None] = (NO_CALLER, None, None, None)
+    _called: tuple[tuple[str, str], str | None, str | None] = (NO_CALLER, None, None)
+    _method: str | None = None
     _where: tuple[str, int, str, str] = ("", 0, "", "")
     _response: ErrorResponse | None = None
 
@@ -73,7 +74,10 @@ class ActorError(Exception):
     ) -> None:
         super().__init__(source)
         self.at = wall_clock.get()()
-        self._called = (NO_CALLER if method else find_caller(), method, target, verb)
+        if method is None:
+            self._called = (find_caller(), target, verb)
+        else:
+            self._method = method
         self._where = (actor, incarnation, message_type, message_id)
         if kind is not None:
             self._kind = kind
@@ -95,8 +99,26 @@ class ActorError(Exception):
     @property
     def method(self) -> str:
         """Where it was called: the caller's function, the target's path and the verb."""
-        caller, method, target, verb = self._called
-        return method or method_name(caller, target, verb)
+        return method_name(*self._called) if self._method is None else self._method
+
+    def note_call(self, method: str | None, target: str, verb: str) -> None:
+        """Fill in where the failed call was made, for an error that was made on another thread.
+
+        What is known already is kept.
+
+        Args:
+            method: The name that the caller gave the call; by default the calling function's name is used.
+            target: The path of the actor that was addressed.
+            verb: What was asked of it.
+        """
+        caller, known_target, known_verb = self._called
+        if self._method is not None or (caller != NO_CALLER and known_target):
+            return
+        if caller == NO_CALLER and method is None:
+            caller = find_caller()
+        self._method = method
+        self._called = (caller, known_target or target, known_verb or verb)
+        self._response = None
 
     @property
     def actor(self) -> str:

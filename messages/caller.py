@@ -1,7 +1,7 @@
 """Who called: the user's function, read off the calling frame when something has failed.
 
-Only the names are kept. A frame would keep alive everything its function ever held, and the dotted method name is
-put together later, if anybody asks for it: a refused tell may happen a million times.
+Only the names are kept: a frame would keep alive everything its function ever held. The dotted method name is
+put together later, if anybody asks for it, since a refused tell may happen a million times.
 """
 
 from __future__ import annotations
@@ -10,13 +10,18 @@ import sys
 import time
 from collections.abc import Callable
 from contextvars import ContextVar
+from types import FrameType
 
 _PACKAGE = __name__.partition(".messages.")[0]
-_WHOLLY_OURS = tuple(
-    f"{package}." for package in (f"{_PACKAGE}.messages", f"{_PACKAGE}.supervisors", f"{_PACKAGE}.testing", "pykka")
-) + (f"{_PACKAGE}.actors.dispatch.",)
+_WHOLLY_OURS = (
+    f"{_PACKAGE}.messages.",
+    f"{_PACKAGE}.actors.dispatch.",
+    f"{_PACKAGE}.supervisors.",
+    f"{_PACKAGE}.testing.",
+    "pykka.",
+)
 # What carries a call from one place to another and never makes one of its own accord.
-_CARRIERS = frozenset({"asyncio", "concurrent", "contextlib", "contextvars", "functools", "queue", "threading"})
+_CARRIERS = {"asyncio", "concurrent", "contextlib", "contextvars", "functools", "queue", "threading"}
 
 NO_CALLER = ("runtime", "")
 """What is recorded when no frame outside the runtime is on the stack, as in a timer's message."""
@@ -39,7 +44,7 @@ def _judge(module: str) -> bool:
     if f"{module}.".startswith(_WHOLLY_OURS) or module.partition(".")[0] in _CARRIERS:
         return True
     inside = module.removeprefix(f"{_PACKAGE}.actors")
-    # `actors` and the modules directly in it; its service folders (`actors.broker.actor`) are callers like any.
+    # `actors` and the modules directly in it; its service folders (`actors.broker.actor`) call like anyone.
     return inside != module and inside.count(".") <= 1
 
 
@@ -49,14 +54,13 @@ def find_caller() -> tuple[str, str]:
     Returns:
         Its qualified name and its module's name.
     """
-    frame = sys._getframe(1)
-    known = _known
+    frame: FrameType | None = sys._getframe(2)  # the one that asks is the runtime's own
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
-        inside = known.get(module)
+        inside = _known.get(module)
         if not (is_runtime(module) if inside is None else inside):
             return frame.f_code.co_qualname, module
-        frame = frame.f_back  # type: ignore[assignment]  # typeshed's frames never end
+        frame = frame.f_back
     return NO_CALLER
 
 
@@ -72,7 +76,7 @@ def method_name(caller: tuple[str, str], target: str | None, verb: str | None) -
 
 
 def _plain_name(qualified: str, module: str) -> str:
-    """Reduce `Shop.register.<locals>.<lambda>` to `register`: a lambda is named after the function it stands in."""
+    """Reduce `Shop.register.<locals>.<lambda>` to `register`: a lambda has the name of what is around it."""
     for part in reversed(qualified.split(".")):
         if not part.startswith("<"):
             return part

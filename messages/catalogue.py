@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from typing import NamedTuple
 
@@ -220,19 +221,43 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(K.MIGRATION_FAILED, e.StorageError, 500, NO,
           "The database's schema could not be brought up to date.",
           "See the cause; the schema is as it was before the step that failed."),
+    Entry(K.QUERY_INVALID, e.StorageError, 400, NO,
+          "A read asks for something that cannot be.",
+          "Correct the argument that the error names: counts are not negative, an end is not before its start."),
     Entry(K.CACHE_WRONG_TYPE, e.CacheError, 409, NO,
           "The key holds a value of another type.",
           "Use another key, or delete this one first."),
+    Entry(K.CACHE_REQUEST_INVALID, e.CacheError, 400, NO,
+          "The cache was asked for something that cannot be.",
+          "Correct the argument that the error names: an expiry and a bound are above zero."),
     Entry(K.CACHE_CLOSED, e.CacheError, 503, YES,
           "The cache is closed.",
           "Send again when its actor runs."),
     # broker
+    Entry(K.DECLARATION_INVALID, e.BrokerError, 400, NO,
+          "An exchange, queue, binding or key cannot be declared like this.",
+          "Correct the argument that the error names; names have at most 255 bytes, amq. is the broker's own."),
     Entry(K.EXCHANGE_MISMATCH, e.BrokerError, 409, NO,
-          "The exchange or queue exists with other properties.",
+          "The exchange exists with other properties.",
+          "Declare it as it is, or under another name; the error names what differs."),
+    Entry(K.EXCHANGE_UNKNOWN, e.BrokerError, 404, NO,
+          "There is no exchange of this name.",
+          "Declare it first."),
+    Entry(K.QUEUE_MISMATCH, e.BrokerError, 409, NO,
+          "The queue exists with other properties.",
           "Declare it as it is, or under another name; the error names what differs."),
     Entry(K.UNROUTABLE, e.BrokerError, 404, YES,
           "No queue is bound where the message was published to.",
           "Bind a queue first, or check the exchange and the routing key."),
+    Entry(K.PUBLISH_NACKED, e.BrokerError, 503, YES,
+          "The broker could not take the message: a queue that it goes to is full.",
+          "Publish again later; let consumers catch up, and see whether its dead letters fill the queue."),
+    Entry(K.CONSUMER_INVALID, e.BrokerError, 400, NO,
+          "A consumer cannot be started like this.",
+          "Correct the argument that the error names: a tag is used once, a prefetch is at least 1."),
+    Entry(K.CONSUMER_CANCELLED, e.BrokerError, 503, YES,
+          "The broker ended a consumer.",
+          "Consume again; what it had not acknowledged is delivered again."),
     Entry(K.QUEUE_UNKNOWN, e.BrokerError, 404, NO,
           "There is no queue of this name.",
           "Declare it first; the error suggests the nearest name."),
@@ -249,6 +274,12 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(K.LOCK_TIMEOUT, e.LockError, 504, YES,
           "The lock did not become free in time.",
           "Wait longer, or do the work later."),
+    Entry(K.LOCK_REQUEST_INVALID, e.LockError, 400, NO,
+          "The lock was asked for something that cannot be.",
+          "Correct the argument that the error names: a lease lasts longer than zero seconds."),
+    Entry(K.LOCK_CLOSED, e.LockError, 503, YES,
+          "The connection to the locks is closed.",
+          "Send again when its actor runs."),
     Entry(K.LEASE_LOST, e.LockError, 409, YES,
           "The lease ran out before the work was done.",
           "Stop the work, acquire again; ask for a longer lease."),
@@ -281,9 +312,9 @@ def render(entries: Iterable[Entry] = CATALOGUE) -> str:
     lines = [
         "# Errors",
         "",
-        "Every failure that a caller can see has a code (its family), a kind and an exception. *Retry* tells whether",
-        "the same request, made again later, may succeed. This page is generated from `messages/catalogue.py`:",
-        "`python -m understudy.messages.catalogue > docs/errors.md`.",
+        "Every failure that a caller can see has a code (its family), a kind and an exception. *Retry* tells",
+        "whether the same request, made again later, may succeed. This page is generated from",
+        "`messages/catalogue.py`: `python -m understudy.messages.catalogue > docs/errors.md`.",
         "",
         "| code | kind | exception | HTTP | retry | what happened | what to do |",
         "|---|---|---|---|---|---|---|",
@@ -297,4 +328,4 @@ def render(entries: Iterable[Entry] = CATALOGUE) -> str:
 
 
 if __name__ == "__main__":
-    print(render(), end="")
+    sys.stdout.write(render())

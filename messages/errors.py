@@ -42,8 +42,8 @@
     ├── FileError                         0xFFCE
     └── EncryptionError                   0xFFAB
 
-An exception says what was seen (`source`) and of which kind it is; what a kind means, whether trying again can help
-and what to do about it is in the catalogue. `ActorError.response` is the same failure as a message.
+An exception says what was seen (`source`) and of which kind it is; what a kind means, whether trying again
+can help and what to do about it is in the catalogue. `ActorError.response` is the same failure as a message.
 """
 
 from __future__ import annotations

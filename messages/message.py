@@ -34,8 +34,8 @@ def reply_type_of(message: object) -> Any:
         message: A message class (`Deposit`), a parametrised one (`Get[int]`), or a message.
 
     Returns:
-        The reply's type as it was written (`int`, `list[str]`, `NoneType` for `Message[None]`), or None when it
-        is not known: no parameter was given, it is a type variable still open, or a name that does not exist.
+        The reply's type as it was written (`int`, `list[str]`, `NoneType` for `Message[None]`), or None when
+        it is not known: there is no parameter, a type variable still open, or a name that does not exist.
     """
     if isinstance(message, Message):
         return _reply_type(type(message))
@@ -68,13 +68,14 @@ def _search(declared: Any) -> Any:
 
 
 def _resolve(found: Any, owner: type, given: dict[Any, Any]) -> Any:
-    """Put the parameters `given` to `owner` in the place of type variables, and read names that are strings."""
+    """Put the parameters `given` to `owner` in the place of type variables; look up names."""
     if isinstance(found, TypeVar):
         return given.get(found, found)
     if isinstance(found, ForwardRef):
-        namespace = vars(sys.modules[owner.__module__]) if owner.__module__ in sys.modules else {}
+        module = sys.modules.get(owner.__module__)
         try:
-            return eval(found.__forward_code__, dict(namespace), dict(vars(owner)))  # the class's own annotation
+            # An annotation of the class's own source, read where it was written.
+            return eval(found.__forward_code__, dict(vars(module)) if module else {}, {owner.__name__: owner})
         except Exception:
             return None
     parameters = getattr(found, "__parameters__", ())

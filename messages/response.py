@@ -77,8 +77,8 @@ class ErrorResponse(Message[None]):
     ) -> ErrorResponse:
         """Build a response from any exception, never failing.
 
-        A `__str__` that raises, causes that form a circle, text of megabytes or of lone surrogates: all are answered
-        with a response that can be written as JSON.
+        A `__str__` that raises, causes that form a circle, text of megabytes or of lone surrogates: all are
+        answered with a response that can be written as JSON.
 
         Args:
             error: What was raised. One of our own errors keeps its kind.
@@ -117,7 +117,7 @@ class ErrorResponse(Message[None]):
         }
 
     def _shown(self) -> dict[str, Any]:
-        """The fields as they are shown; causes beyond `MAX_CAUSES`, which only a peer can send, are left out."""
+        """The fields as they are shown; more than `MAX_CAUSES` causes, as a peer may send, are cut."""
         chain: list[ErrorResponse] = [self]
         while chain[-1].cause is not None and len(chain) <= MAX_CAUSES:
             chain.append(chain[-1].cause)
