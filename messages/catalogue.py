@@ -260,7 +260,7 @@ CATALOGUE: tuple[Entry, ...] = (
           "Consume again; what it had not acknowledged is delivered again."),
     Entry(K.QUEUE_UNKNOWN, e.BrokerError, 404, NO,
           "There is no queue of this name.",
-          "Declare it first; the error suggests the nearest name."),
+          "Declare it first."),
     Entry(K.BROKER_CLOSED, e.BrokerError, 503, YES,
           "The broker is closed.",
           "Send again when its actor runs."),

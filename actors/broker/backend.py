@@ -1,0 +1,231 @@
+"""What the broker actor needs from a message broker, whichever it is.
+
+A backend is one client's connection to a broker. Declarations block until the broker agreed; publishing
+and consuming do not: outcomes and deliveries are handed to callbacks. A callback may come on any thread, even
+before the call that asked for it returned, but never two at once for one consumer. It must be quick and must
+not raise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeAlias
+
+from ...messages.errors import BrokerError
+from .topology import Binding, Exchange, HeaderValue, Queue, check_name
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A message on its way into the broker.
+
+    Args:
+        exchange: Where it is published; the empty one goes straight to the queue that the routing key names.
+        routing_key: What direct and topic exchanges route by.
+        body: The payload.
+        message_id: Stays the same when it is published again after an outage, so that a consumer can tell.
+        headers: What headers exchanges route by.
+        content_type: Of the body.
+        persistent: Whether it outlives a restart of the broker.
+    """
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    message_id: str = ""
+    headers: Mapping[str, HeaderValue] = field(default_factory=dict)
+    content_type: str = "application/json"
+    persistent: bool = True
+
+    def __post_init__(self) -> None:
+        check_name("exchange", self.exchange)
+        check_name("routing_key", self.routing_key)
+        check_name("message_id", self.message_id)
+
+
+Report: TypeAlias = Callable[[int, BrokerError | None], None]
+"""Told once for each publication, by its position: None when the broker has it, else what became of it:
+
+- `broker.unroutable`: no queue takes it, the broker gave it back;
+- `broker.publish.nacked`: the broker cannot take it now, a queue is full;
+- `broker.exchange.unknown`: it was published to an exchange that does not exist;
+- `broker.closed`: this connection is closed, it was not sent.
+
+A backend over a network adds the kind for "unknown": the connection broke before the broker's answer.
+"""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Delivery:
+    """A message handed to a consumer, to be settled exactly once on the backend that delivered it.
+
+    Args:
+        queue: Where it waited.
+        tag: The consumer it was handed to.
+        handle: The backend's own mark for this delivery; a redelivery has another.
+        attempt: 1 for the first; counts how often a consumer failed on it, plus one.
+        redelivered: Whether any consumer may have seen it before.
+        publication: The message, as it was published.
+    """
+
+    queue: str
+    tag: str
+    handle: int
+    attempt: int
+    redelivered: bool
+    publication: Publication
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that its queue gave up on.
+
+    Args:
+        queue: Where it was waiting when it was given up.
+        attempts: How often it had been delivered and failed.
+        reason: ``rejected`` (its consumer refused it for good) or ``delivery_limit`` (it failed too often).
+        publication: The message, as it was published.
+    """
+
+    queue: str
+    attempts: int
+    reason: str
+    publication: Publication
+
+
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """What a consumer asks for.
+
+    Args:
+        queue: Where to consume from.
+        tag: The consumer's name, unique on its connection.
+        prefetch: How many deliveries it may have unsettled at a time.
+        deliver: Called with each delivery. If it raises, the consumer is cancelled.
+        cancelled: Called once if the broker ends the subscription, with the reason; not after `cancel`.
+    """
+
+    queue: str
+    tag: str
+    prefetch: int
+    deliver: Callable[[Delivery], None]
+    cancelled: Callable[[BrokerError], None]
+
+
+@dataclass(frozen=True, slots=True)
+class QueueStatus:
+    """How many messages a queue holds: waiting, delivered but not settled, given up; and its consumers."""
+
+    ready: int
+    unsettled: int
+    dead: int
+    consumers: int
+
+
+class BrokerBackend(Protocol):
+    """A connection to a broker."""
+
+    def declare_exchange(self, exchange: Exchange) -> None:
+        """Make sure that an exchange exists.
+
+        Raises:
+            BrokerError: ``broker.exchange.mismatch`` naming the argument, when it exists with another;
+                ``broker.declaration.invalid`` for a name that is the broker's own; ``broker.closed``.
+        """
+        ...
+
+    def declare_queue(self, queue: Queue) -> None:
+        """Make sure that a queue exists, and a place for its dead letters.
+
+        Raises:
+            BrokerError: ``broker.queue.mismatch`` naming the argument, when it exists with another;
+                ``broker.closed``.
+        """
+        ...
+
+    def bind(self, binding: Binding) -> None:
+        """Make sure that messages flow from an exchange into a queue.
+
+        Raises:
+            BrokerError: ``broker.exchange.unknown``, ``broker.queue.unknown``, ``broker.closed``;
+                ``broker.declaration.invalid`` for the default exchange, which binds by itself.
+        """
+        ...
+
+    def publish(self, publications: Sequence[Publication], report: Report) -> None:
+        """Send messages in order; `report` is told what became of each, in any order, once. Never raises."""
+        ...
+
+    def consume(self, subscription: Subscription) -> None:
+        """Start handing a queue's messages to a consumer.
+
+        Raises:
+            BrokerError: ``broker.queue.unknown``; ``broker.consumer.invalid`` for a tag in use or a prefetch
+                below 1; ``broker.closed``.
+        """
+        ...
+
+    def cancel(self, tag: str) -> bool:
+        """End a consumer; what it has not settled goes back to its queue in order, marked as redelivered.
+
+        Going back this way does not count as an attempt. False when there is no such consumer.
+        """
+        ...
+
+    def ack(self, delivery: Delivery) -> bool:
+        """Say that the work is done. False when the delivery is no longer ours: it will come again."""
+        ...
+
+    def requeue(self, delivery: Delivery) -> bool:
+        """Say that the work failed: deliver it again, in its old place, until the queue's limit is reached.
+
+        False when the delivery is no longer ours.
+        """
+        ...
+
+    def reject(self, delivery: Delivery) -> bool:
+        """Say that the work can never be done: make it a dead letter. False when it is no longer ours."""
+        ...
+
+    def dead_letters(self, queue: str, limit: int) -> list[DeadLetter]:
+        """Look at the oldest dead letters of a queue.
+
+        Raises:
+            BrokerError: ``broker.queue.unknown``, ``broker.closed``.
+        """
+        ...
+
+    def replay_dead_letters(self, queue: str, message_ids: Sequence[str] | None) -> int:
+        """Put dead letters (all, or those with the given ids) at the end of their queue, attempts at zero.
+
+        Returns:
+            How many were put back.
+
+        Raises:
+            BrokerError: ``broker.queue.unknown``, ``broker.closed``.
+        """
+        ...
+
+    def purge_dead_letters(self, queue: str, message_ids: Sequence[str] | None) -> int:
+        """Delete dead letters (all, or those with the given ids).
+
+        Returns:
+            How many were deleted.
+
+        Raises:
+            BrokerError: ``broker.queue.unknown``, ``broker.closed``.
+        """
+        ...
+
+    def status(self, queue: str) -> QueueStatus:
+        """Count a queue's messages.
+
+        Raises:
+            BrokerError: ``broker.queue.unknown``, ``broker.closed``.
+        """
+        ...
+
+    def close(self) -> None:
+        """Cancel the consumers and end the connection; what they have not settled goes back. Idempotent."""
+        ...

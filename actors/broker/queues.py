@@ -1,0 +1,166 @@
+"""One queue of the in-memory broker: what waits, what is out with consumers, what was given up.
+
+A queue does not lock; the server that owns it does. It calls nobody back either: what has to be handed over
+is returned, so that no callback ever runs under the server's lock.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import count
+
+from .backend import DeadLetter, Publication, QueueStatus, Subscription
+from .topology import Queue
+
+
+@dataclass(slots=True, order=True)
+class Entry:
+    """A message in a queue. Its number is its place, which it keeps however often it comes back."""
+
+    number: int
+    publication: Publication = field(compare=False)
+    failures: int = field(default=0, compare=False)
+    redelivered: bool = field(default=False, compare=False)
+
+
+@dataclass(slots=True, eq=False)
+class Consumer:
+    """A subscription and what its consumer has not settled yet, in the order of delivery."""
+
+    subscription: Subscription
+    unsettled: dict[int, Entry] = field(default_factory=dict)
+    open: bool = True
+
+    @property
+    def has_room(self) -> bool:
+        """Whether it may be given another delivery."""
+        return len(self.unsettled) < self.subscription.prefetch
+
+
+class MemoryQueue:
+    """The messages of one queue and its consumers, which take turns."""
+
+    def __init__(self, declared: Queue) -> None:
+        self.declared = declared
+        self._numbers = count()
+        self._fresh: deque[Entry] = deque()
+        # Every entry that came back is older than every fresh one, so the two parts make one ordered queue.
+        self._returned: list[Entry] = []
+        self._dead: deque[DeadLetter] = deque()
+        self._consumers: deque[Consumer] = deque()
+        self._unsettled = 0
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it holds as much as it may. Dead letters keep their place, so nothing is ever dropped."""
+        held = len(self._fresh) + len(self._returned) + self._unsettled + len(self._dead)
+        return held >= self.declared.max_length
+
+    @property
+    def status(self) -> QueueStatus:
+        """Its counts."""
+        return QueueStatus(
+            ready=len(self._fresh) + len(self._returned),
+            unsettled=self._unsettled,
+            dead=len(self._dead),
+            consumers=len(self._consumers),
+        )
+
+    def put(self, publication: Publication) -> None:
+        """Add a message at the end."""
+        self._fresh.append(Entry(next(self._numbers), publication))
+
+    def attach(self, consumer: Consumer) -> None:
+        """Add a consumer."""
+        self._consumers.append(consumer)
+
+    def detach(self, consumer: Consumer) -> None:
+        """Remove a consumer; what it did not settle comes back in order and is not counted as a failure."""
+        consumer.open = False
+        self._consumers.remove(consumer)
+        for entry in consumer.unsettled.values():
+            self._give_back(entry)
+        consumer.unsettled.clear()
+
+    def assign(self, handles: count[int]) -> list[tuple[Consumer, int, Entry]]:
+        """Give what waits to consumers with room, in turn; return who was given what under which handle."""
+        assigned: list[tuple[Consumer, int, Entry]] = []
+        while (self._returned or self._fresh) and (consumer := self._next_consumer()) is not None:
+            entry = heapq.heappop(self._returned) if self._returned else self._fresh.popleft()
+            handle = next(handles)
+            consumer.unsettled[handle] = entry
+            self._unsettled += 1
+            assigned.append((consumer, handle, entry))
+        return assigned
+
+    def finish(self, consumer: Consumer, handle: int) -> bool:
+        """Forget a delivery: its work is done."""
+        if consumer.unsettled.pop(handle, None) is None:
+            return False
+        self._unsettled -= 1
+        return True
+
+    def retry(self, consumer: Consumer, handle: int) -> bool:
+        """Count a failure and take the message back, or give it up when it has failed too often."""
+        entry = consumer.unsettled.pop(handle, None)
+        if entry is None:
+            return False
+        entry.failures += 1
+        if entry.failures > self.declared.delivery_limit:
+            self._bury(entry, "delivery_limit")
+        else:
+            self._give_back(entry)
+        return True
+
+    def reject(self, consumer: Consumer, handle: int) -> bool:
+        """Count a failure and give the message up."""
+        entry = consumer.unsettled.pop(handle, None)
+        if entry is None:
+            return False
+        entry.failures += 1
+        self._bury(entry, "rejected")
+        return True
+
+    def dead_letters(self, limit: int) -> list[DeadLetter]:
+        """The oldest dead letters."""
+        return [letter for letter, _ in zip(self._dead, range(limit), strict=False)]
+
+    def replay(self, message_ids: Sequence[str] | None) -> int:
+        """Put dead letters back at the end."""
+        letters = self._exhume(message_ids)
+        for letter in letters:
+            self._fresh.append(Entry(next(self._numbers), letter.publication, redelivered=True))
+        return len(letters)
+
+    def purge(self, message_ids: Sequence[str] | None) -> int:
+        """Forget dead letters."""
+        return len(self._exhume(message_ids))
+
+    def _next_consumer(self) -> Consumer | None:
+        for _ in range(len(self._consumers)):
+            consumer = self._consumers[0]
+            self._consumers.rotate(-1)
+            if consumer.has_room:
+                return consumer
+        return None
+
+    def _give_back(self, entry: Entry) -> None:
+        self._unsettled -= 1
+        entry.redelivered = True
+        heapq.heappush(self._returned, entry)
+
+    def _bury(self, entry: Entry, reason: str) -> None:
+        self._unsettled -= 1
+        self._dead.append(DeadLetter(self.declared.name, entry.failures, reason, entry.publication))
+
+    def _exhume(self, message_ids: Sequence[str] | None) -> list[DeadLetter]:
+        wanted = None if message_ids is None else frozenset(message_ids)
+        taken = [letter for letter in self._dead if wanted is None or letter.publication.message_id in wanted]
+        if wanted is None:
+            self._dead.clear()
+        else:
+            self._dead = deque(each for each in self._dead if each.publication.message_id not in wanted)
+        return taken

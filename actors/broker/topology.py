@@ -1,0 +1,164 @@
+"""What has to exist before a message can travel: exchanges, queues and the bindings between them.
+
+These are plain values. A backend compares a declaration with what it already has, so declaring the same thing
+twice is free and declaring it differently names the argument that differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Final, Literal, TypeAlias, get_args
+
+from ...messages.errors import BrokerError, ErrorKind
+
+ExchangeType: TypeAlias = Literal["fanout", "direct", "topic", "headers"]
+HeaderValue: TypeAlias = str | int | float | bool | bytes | None
+
+EXCHANGE_TYPES: Final[tuple[str, ...]] = get_args(ExchangeType)
+
+DEFAULT_EXCHANGE: Final = ""
+"""Routes straight to the queue that the routing key names; it always exists and cannot be bound to."""
+
+PREDECLARED: Final[Mapping[str, ExchangeType]] = {
+    DEFAULT_EXCHANGE: "direct",
+    "amq.direct": "direct",
+    "amq.fanout": "fanout",
+    "amq.topic": "topic",
+    "amq.headers": "headers",
+    "amq.match": "headers",
+}
+"""Exchanges that every AMQP broker has from the start."""
+
+NAME_LIMIT: Final = 255
+"""Bytes of UTF-8 in a name or a routing key: AMQP's short string."""
+
+DEFAULT_DELIVERY_LIMIT: Final = 3
+DEFAULT_QUEUE_LENGTH: Final = 100_000
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """An exchange as its declarer wants it.
+
+    Args:
+        name: What publishers and bindings call it.
+        type: How it routes: ``fanout``, ``direct``, ``topic`` or ``headers``.
+        durable: Whether it outlives a restart of the broker.
+    """
+
+    name: str
+    type: ExchangeType = "direct"
+    durable: bool = True
+
+    def __post_init__(self) -> None:
+        check_name("exchange", self.name)
+        if self.type not in EXCHANGE_TYPES:
+            raise BrokerError(
+                f"exchange {self.name!r}: type={self.type!r} is none of {', '.join(EXCHANGE_TYPES)}",
+                kind=ErrorKind.DECLARATION_INVALID,
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue as its declarer wants it.
+
+    Args:
+        name: What consumers and bindings call it.
+        durable: Whether it outlives a restart of the broker.
+        max_length: How many messages it may hold (waiting, delivered and dead-lettered together) before a
+            publish into it is refused.
+        delivery_limit: How often a message may be *re*delivered after its consumer failed on it. With 3 it is
+            delivered four times and then becomes a dead letter.
+    """
+
+    name: str
+    durable: bool = True
+    max_length: int = DEFAULT_QUEUE_LENGTH
+    delivery_limit: int = DEFAULT_DELIVERY_LIMIT
+
+    def __post_init__(self) -> None:
+        check_name("queue", self.name)
+        if not self.name:
+            raise BrokerError("queue: name='' is empty", kind=ErrorKind.DECLARATION_INVALID)
+        _at_least("queue", self.name, "max_length", self.max_length, 1)
+        _at_least("queue", self.name, "delivery_limit", self.delivery_limit, 0)
+
+    @property
+    def dead_letter_queue(self) -> str:
+        """Name under which the dead letters of this queue are kept."""
+        return f"{self.name}.dead-letters"
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A route from an exchange into a queue.
+
+    Args:
+        queue: Where messages go.
+        exchange: Where they come from.
+        routing_key: Exact key (direct), pattern with ``*`` and ``#`` (topic); fanout and headers ignore it.
+        arguments: For headers: the values to match, and ``x-match`` = ``all`` (default) or ``any``. A value
+            of ``None`` asks only that the header is present.
+    """
+
+    queue: str
+    exchange: str
+    routing_key: str = ""
+    arguments: Mapping[str, HeaderValue] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_name("queue", self.queue)
+        check_name("exchange", self.exchange)
+        check_name("routing_key", self.routing_key)
+        match = self.arguments.get("x-match", "all")
+        if match not in ("all", "any"):
+            raise BrokerError(
+                f"binding of {self.queue!r} to {self.exchange!r}: x-match={match!r} is not 'all' or 'any'",
+                kind=ErrorKind.DECLARATION_INVALID,
+            )
+
+
+def check_name(what: str, name: str) -> None:
+    """Refuse a name that no AMQP broker can carry.
+
+    Raises:
+        BrokerError: ``broker.declaration.invalid`` when it is not text, not UTF-8, or longer than 255 bytes.
+    """
+    try:
+        size = len(name.encode())
+    except (AttributeError, UnicodeEncodeError) as error:
+        raise BrokerError(
+            f"{what}: {name!r} is not UTF-8 text", kind=ErrorKind.DECLARATION_INVALID, cause=error
+        ) from error
+    if size > NAME_LIMIT:
+        raise BrokerError(
+            f"{what}: {name[:32]!r}… has {size} bytes, {NAME_LIMIT} are allowed",
+            kind=ErrorKind.DECLARATION_INVALID,
+        )
+
+
+def require_same(what: str, existing: Exchange | Queue, wanted: Exchange | Queue, kind: ErrorKind) -> None:
+    """Refuse a declaration that differs from what is there already, naming every argument that differs.
+
+    Raises:
+        BrokerError: Of the given kind.
+    """
+    different = [
+        f"{name}={before!r}, declared with {name}={after!r}"
+        for name, before, after in (
+            (each.name, getattr(existing, each.name), getattr(wanted, each.name)) for each in fields(existing)
+        )
+        if before != after
+    ]
+    if different:
+        raise BrokerError(f"{what} {existing.name!r} exists with {'; '.join(different)}", kind=kind)
+
+
+def _at_least(what: str, name: str, argument: str, value: int, least: int) -> None:
+    if type(value) is not int or value < least:
+        raise BrokerError(
+            f"{what} {name!r}: {argument}={value!r} must be an int of at least {least}",
+            kind=ErrorKind.DECLARATION_INVALID,
+        )

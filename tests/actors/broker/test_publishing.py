@@ -1,0 +1,168 @@
+"""The broker contract: declaring, routing, and what a publisher is told."""
+
+from typing import Any
+
+import pytest
+
+from understudy.actors.broker.topology import Binding, Exchange, Queue
+from understudy.messages.errors import BrokerError
+
+
+def bodies(consumer: Any, number: int) -> list[bytes]:
+    return [delivery.publication.body for delivery in consumer.take(number)]
+
+
+def test_fanout_gives_a_copy_to_every_queue_and_ignores_the_key(client: Any) -> None:
+    client.exchange("SavageEx", "fanout")
+    client.queue("one", ("SavageEx", ""))
+    client.queue("two", ("SavageEx", "a key"))
+    assert client.publish("SavageEx", "another key", b"a", b"b") == ["confirmed", "confirmed"]
+    assert bodies(client.consume("one"), 2) == [b"a", b"b"]
+    assert bodies(client.consume("two"), 2) == [b"a", b"b"]
+
+
+def test_direct_takes_the_exact_key_only(client: Any) -> None:
+    client.exchange("orders", "direct")
+    client.queue("paid", ("orders", "paid"))
+    assert client.publish("orders", "paid", b"a") == ["confirmed"]
+    assert client.publish("orders", "pai", b"b") == ["broker.unroutable"]
+    assert client.publish("orders", "paid", b"c") == ["confirmed"]
+    assert bodies(client.consume("paid"), 2) == [b"a", b"c"]
+
+
+def test_topic_takes_what_the_pattern_matches(client: Any) -> None:
+    client.queue("one", ("amq.topic", "*.created"))
+    client.queue("all", ("amq.topic", "#"))
+    client.publish("amq.topic", "event.created", b"a")
+    client.publish("amq.topic", "event.user.created", b"b")
+    client.publish("amq.topic", "user.created", b"c")
+    assert bodies(client.consume("one"), 2) == [b"a", b"c"]
+    assert bodies(client.consume("all"), 3) == [b"a", b"b", b"c"]
+
+
+def test_headers_match_all_or_any(client: Any) -> None:
+    client.queue("all")
+    client.queue("any")
+    wanted = {"colour": "red", "size": 1}
+    client.backend.bind(Binding("all", "amq.headers", "", {"x-match": "all", **wanted}))
+    client.backend.bind(Binding("any", "amq.headers", "", {"x-match": "any", **wanted}))
+    assert client.publish("amq.headers", "", b"one", headers={"colour": "red"}) == ["confirmed"]
+    assert client.publish("amq.headers", "", b"both", headers={"size": 1, "colour": "red"}) == ["confirmed"]
+    assert client.publish("amq.headers", "", b"none", headers={"size": "1"}) == ["broker.unroutable"]
+    assert bodies(client.consume("all"), 1) == [b"both"]
+    assert bodies(client.consume("any"), 2) == [b"one", b"both"]
+
+
+def test_the_default_exchange_goes_to_the_queue_named_by_the_key(client: Any) -> None:
+    client.queue("letters")
+    assert client.publish("", "letters", b"a") == ["confirmed"]
+    assert client.publish("", "nowhere", b"b") == ["broker.unroutable"]
+    assert bodies(client.consume("letters"), 1) == [b"a"]
+
+
+def test_a_queue_bound_twice_gets_one_copy(client: Any) -> None:
+    client.queue("one", ("amq.topic", "#"), ("amq.topic", "a.*"), ("amq.topic", "#"))
+    client.publish("amq.topic", "a.b", b"first")
+    client.publish("amq.topic", "a.b", b"second")
+    assert bodies(client.consume("one"), 2) == [b"first", b"second"]
+
+
+def test_publishing_to_an_exchange_that_nobody_declared_is_reported(client: Any) -> None:
+    assert client.publish("nowhere", "", b"a") == ["broker.exchange.unknown"]
+
+
+def test_a_full_queue_refuses_and_takes_again_when_there_is_room(client: Any) -> None:
+    client.queue("small", max_length=2)
+    assert client.publish("", "small", b"a", b"b", b"c") == [
+        "confirmed",
+        "confirmed",
+        "broker.publish.nacked",
+    ]
+    consumer = client.consume("small")
+    assert client.backend.ack(consumer.next())
+    consumer.next()
+    assert client.publish("", "small", b"d") == ["confirmed"]
+
+
+def test_declaring_the_same_again_is_free(client: Any) -> None:
+    client.exchange("SavageEx", "fanout")
+    client.queue("TestOnion", ("SavageEx", ""))
+    client.publish("SavageEx", "", b"a")
+    client.exchange("SavageEx", "fanout")
+    client.queue("TestOnion", ("SavageEx", ""))
+    assert bodies(client.consume("TestOnion"), 1) == [b"a"]
+
+
+def test_declaring_an_exchange_differently_names_the_argument(client: Any) -> None:
+    client.exchange("SavageEx", "fanout")
+    with pytest.raises(
+        BrokerError, match="'SavageEx' exists with type='fanout', declared with type='topic'"
+    ) as caught:
+        client.exchange("SavageEx", "topic")
+    assert caught.value.kind == "broker.exchange.mismatch"
+    with pytest.raises(BrokerError, match="durable"):
+        client.backend.declare_exchange(Exchange("SavageEx", "fanout", durable=False))
+
+
+def test_declaring_a_queue_differently_names_every_argument_that_differs(client: Any) -> None:
+    client.queue("TestOnion")
+    with pytest.raises(
+        BrokerError, match=r"max_length=100000, .*max_length=5; delivery_limit=3, .*delivery_limit=1"
+    ) as caught:
+        client.queue("TestOnion", max_length=5, delivery_limit=1)
+    assert caught.value.kind == "broker.queue.mismatch"
+
+
+def test_a_binding_needs_its_exchange_and_its_queue(client: Any) -> None:
+    client.queue("there")
+    with pytest.raises(BrokerError) as caught:
+        client.backend.bind(Binding("there", "missing"))
+    assert caught.value.kind == "broker.exchange.unknown"
+    with pytest.raises(BrokerError) as caught:
+        client.backend.bind(Binding("missing", "amq.fanout"))
+    assert caught.value.kind == "broker.queue.unknown"
+    with pytest.raises(BrokerError) as caught:
+        client.backend.bind(Binding("there", ""))
+    assert caught.value.kind == "broker.declaration.invalid"
+
+
+def test_names_of_the_brokers_own_are_refused(client: Any) -> None:
+    with pytest.raises(BrokerError) as caught:
+        client.exchange("amq.mine", "fanout")
+    assert caught.value.kind == "broker.declaration.invalid"
+
+
+def test_what_cannot_be_declared_is_refused_before_it_reaches_the_broker() -> None:
+    for declare in (
+        lambda: Exchange("x" * 256),
+        lambda: Exchange("é" * 128),
+        lambda: Exchange("\ud800"),
+        lambda: Exchange("x", "round"),  # type: ignore[arg-type]
+        lambda: Queue(""),
+        lambda: Queue("x" * 300),
+        lambda: Queue("q", max_length=0),
+        lambda: Queue("q", delivery_limit=-1),
+        lambda: Binding("q", "x", "k" * 256),
+        lambda: Binding("q", "x", arguments={"x-match": "some"}),
+    ):
+        with pytest.raises(BrokerError) as caught:
+            declare()
+        assert caught.value.kind == "broker.declaration.invalid"
+    assert Exchange("x" * 255).name == "x" * 255
+
+
+def test_a_closed_connection_refuses_everything(client: Any) -> None:
+    client.queue("q")
+    client.backend.close()
+    client.backend.close()
+    assert client.publish("", "q", b"a") == ["broker.closed"]
+    for refused in (
+        lambda: client.exchange("x", "fanout"),
+        lambda: client.queue("other"),
+        lambda: client.consume("q"),
+        lambda: client.backend.dead_letters("q", 1),
+        lambda: client.backend.status("q"),
+    ):
+        with pytest.raises(BrokerError) as caught:
+            refused()
+        assert caught.value.kind == "broker.closed"
