@@ -17,20 +17,21 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
     $$python -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
     && { echo $$python; break; }; done)
 VENV ?= .venv
+CONSTRAINTS ?= constraints.txt
 ARGS ?=
 
 bin := $(VENV)/bin
 # -qq: errors only. Which mirrors and extra indexes this machine's pip looks at is its own business.
-pip := $(bin)/python -m pip --disable-pip-version-check --no-input install -qq -c constraints.txt
-# No build isolation: the build uses the setuptools that constraints.txt pins, like everything else.
+pip := $(bin)/python -m pip --disable-pip-version-check --no-input install -qq -c $(CONSTRAINTS)
+# No build isolation: the build uses the setuptools that the constraints pin, like everything else.
 editable := $(pip) --no-build-isolation -e
-inputs := setup.cfg pyproject.toml constraints.txt
+inputs := setup.cfg pyproject.toml $(CONSTRAINTS)
 
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-18s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-# --- what people run -------------------------------------------------------------------------------------------------
+# --- what people run ----------------------------------------------------------------------------------------
 
 .PHONY: demo
 demo: $(VENV)/.run ## the notification pipeline with a crash midway; ARGS=FILE runs another file
@@ -53,7 +54,7 @@ format: $(VENV)/.dev ## apply the formatter and the linter's safe fixes
 	@$(bin)/ruff check --fix .
 	@$(bin)/ruff format .
 
-# --- what the project claims -----------------------------------------------------------------------------------------
+# --- what the project claims --------------------------------------------------------------------------------
 
 .PHONY: bench
 bench: $(VENV)/.run ## Understudy and pykka in turn, ratios of medians; a million supervised actors
@@ -75,24 +76,31 @@ docs: $(VENV)/.run ## rewrite the generated parts of the documentation
 test-all-pythons: ## the suite on every CPython of 3.11, 3.12 and 3.13 that is on PATH or in pyenv
 	@for version in 3.11 3.12 3.13; do \
 	    python=; \
-	    for candidate in python$$version $$(ls -d "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python 2>/dev/null); do \
-	        $$candidate -c 'import ensurepip' >/dev/null 2>&1 && { python=$$candidate; break; }; \
+	    for candidate in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
+	        "$$candidate" -c 'import ensurepip' >/dev/null 2>&1 && { python=$$candidate; break; }; \
 	    done; \
 	    if [ -z "$$python" ]; then echo "== CPython $$version: not found"; continue; fi; \
 	    echo "== $$($$python --version) ($$python)"; \
 	    $(MAKE) test PYTHON="$$python" VENV=.venvs/$$version || exit 1; \
 	done
 
+.PHONY: test-lower-bounds
+test-lower-bounds: ## the suite on the lowest version of every dependency that setup.cfg allows
+	@mkdir -p .venvs
+	@sed -nE 's/^ +([a-z-]+)(\[[a-z]+\])? >= ([0-9.]+)$$/\1==\3/p' setup.cfg > .venvs/lower-bounds.txt
+	@$(MAKE) test VENV=.venvs/lower-bounds CONSTRAINTS=.venvs/lower-bounds.txt
+
 .PHONY: clean
 clean: ## remove everything that make and the tools made
-	rm -rf .venv .venvs .types build dist *.egg-info .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venvs .types build dist *.egg-info
+	rm -rf .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# --- environments ----------------------------------------------------------------------------------------------------
+# --- environments -------------------------------------------------------------------------------------------
 # A stamp per set of dependencies, each adding to the one before; a change of what they were made from remakes them.
 
 $(bin)/python:
-	@test -n "$(PYTHON)" || { echo "Python >= 3.11 with venv is needed; name it: make PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@test -n "$(PYTHON)" || { echo "Needs Python >= 3.11 with venv; name it: make PYTHON=/path/to/it" >&2; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/.run: $(inputs) | $(bin)/python
