@@ -166,6 +166,9 @@ CATALOGUE: tuple[Entry, ...] = (
           "What was named to be run is not a tree of supervisors.",
           "Name it as module:variable; the variable must hold a Supervisor."),
     # codec
+    Entry(K.TYPE_INVALID, e.CodecError, 500, NO,
+          "A wire name has a form that it cannot have, or was given to what is not a message type.",
+          "Use words joined by dots, and types derived from Message."),
     Entry(K.TYPE_UNKNOWN, e.CodecError, 400, NO,
           "No message type is registered under this name.",
           "Check the name; import the module that registers it."),
@@ -223,7 +226,7 @@ CATALOGUE: tuple[Entry, ...] = (
           "See the cause; the schema is as it was before the step that failed."),
     Entry(K.QUERY_INVALID, e.StorageError, 400, NO,
           "A read asks for something that cannot be.",
-          "Correct the argument that the error names: counts are not negative, an end is not before its start."),
+          "Correct the argument that the error names: no count is negative, no end before its start."),
     Entry(K.CACHE_WRONG_TYPE, e.CacheError, 409, NO,
           "The key holds a value of another type.",
           "Use another key, or delete this one first."),
@@ -236,7 +239,7 @@ CATALOGUE: tuple[Entry, ...] = (
     # broker
     Entry(K.DECLARATION_INVALID, e.BrokerError, 400, NO,
           "An exchange, queue, binding or key cannot be declared like this.",
-          "Correct the argument that the error names; names have at most 255 bytes, amq. is the broker's own."),
+          "Correct the argument that the error names; names have at most 255 bytes, amq. is reserved."),
     Entry(K.EXCHANGE_MISMATCH, e.BrokerError, 409, NO,
           "The exchange exists with other properties.",
           "Declare it as it is, or under another name; the error names what differs."),

@@ -96,6 +96,7 @@ class ErrorKind(StrEnum):
     TREE_INVALID = "config.tree.invalid"
 
     # codec
+    TYPE_INVALID = "codec.type.invalid"
     TYPE_UNKNOWN = "codec.type.unknown"
     TYPE_DUPLICATE = "codec.type.duplicate"
     TYPE_UNREGISTERED = "codec.type.unregistered"

@@ -1,0 +1,104 @@
+"""Notifications: what they are, and how one is sent into the broker and taken out of it."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Any, Literal, TypeAlias
+
+from msgspec import Meta
+
+from .broker import Published
+from .message import Message
+from .registry import register
+
+ExchangeType: TypeAlias = Literal["fanout", "direct", "headers", "topic"]
+
+UnixSeconds: TypeAlias = Annotated[int, Meta(ge=0, le=253_402_300_799)]
+"""Seconds since 1970, up to the end of the year 9999: what a database's timestamp can hold."""
+
+
+class ActionType(StrEnum):
+    """What happened that somebody is notified of."""
+
+    PRODUCT_PURCHASED = "ProductPurchased"
+    ZERLOG = "Zerlog"
+    EVENT_CREATED = "EventCreated"
+    EVENT_EXPIRED = "EventExpired"
+    EVENT_LOCKED = "EventLocked"
+
+
+@register("notif.data")
+class NotifData(Message[None], kw_only=True):
+    """One notification, as it travels through the broker and is stored and cached."""
+
+    id: Annotated[str, Meta(min_length=1, max_length=255)]
+    """Unique; a second one of the same id is taken for a redelivery of the first."""
+    receiver_info: str
+    """Whom it is for."""
+    action_data: Any
+    """Any JSON value."""
+    actioner_info: str
+    """Who did it."""
+    action_type: ActionType = ActionType.PRODUCT_PURCHASED
+    fired_at: UnixSeconds
+    is_seen: bool = False
+
+
+class CryptoConfig(Message[None]):
+    """What a notification is encrypted with. It is never shown, and never stored beside the data."""
+
+    secret: str
+    passphrase: str
+    unique_key: str
+
+    def __repr__(self) -> str:
+        return "CryptoConfig(secret='***', passphrase='***', unique_key='***')"
+
+    def __rich_repr__(self) -> list[tuple[str, Any]]:
+        """Hide the values from rich's tracebacks and printing too."""
+        return [("secret", "***"), ("passphrase", "***"), ("unique_key", "***")]
+
+
+@register("notif.produce")
+class ProduceNotif(Message[Published], kw_only=True):
+    """Publish a notification; answered when the broker has confirmed it."""
+
+    notif_data: NotifData
+    exchange_name: str
+    exchange_type: ExchangeType = "fanout"
+    routing_key: str = ""
+    """Ignored by a fanout exchange."""
+    local_spawn: bool = True
+    """Whether it runs in the actor's own context; else as background work."""
+    encryption_config: CryptoConfig | None = None
+
+
+@register("notif.consume")
+class ConsumeNotif(Message[str], kw_only=True):
+    """Start taking notifications out of a queue; answered with the consumer's tag once it is consuming."""
+
+    queue: str
+    exchange_name: str
+    exchange_type: ExchangeType = "fanout"
+    """The exchange is declared here as well, so that either side may start first."""
+    routing_key: str = ""
+    tag: str
+    """The consumer's name."""
+    redis_cache_exp: Annotated[int, Meta(ge=0)] = 0
+    """How many seconds the receiver's list stays in the cache; 0 caches nothing."""
+    local_spawn: bool = True
+    """Whether deliveries are handled in the actor's own context; else as background work."""
+    cache_on_redis: bool = False
+    """Whether notifications are cached, in whatever cache there is."""
+    store_in_db: bool = False
+    """Whether notifications are stored. One is acknowledged after it was stored and cached."""
+    prefetch: Annotated[int, Meta(ge=1, le=65_535)] = 100
+    """How many deliveries may be unacknowledged at a time."""
+    decryption_config: CryptoConfig | None = None
+
+
+@register("notif.stop_consuming")
+class StopConsuming(Message[bool]):
+    """End a consumer; what it has not acknowledged goes back. Answered with whether there was one."""
+
+    tag: str

@@ -1,0 +1,142 @@
+"""Wire names: a message type crosses a wire under a registered name, never under an import path.
+
+A peer can therefore only name what was meant to be named, and a module may move without breaking its peers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+from .errors import CodecError, ErrorKind
+from .message import Message
+from .suggest import did_you_mean
+
+M = TypeVar("M", bound=Message[object])
+
+_WIRE_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+MAX_NAME = 255
+"""How many characters a wire name may have: as many as AMQP's short strings."""
+
+
+class WireRegistry:
+    """Names of message types, both ways.
+
+    Args:
+        parent: Where a name or type is looked up that is not registered here. A registry of one's own on top of
+            the default one keeps one's messages apart from other systems in the same process.
+    """
+
+    def __init__(self, parent: WireRegistry | None = None) -> None:
+        self._parent = parent
+        self._types: dict[str, type[Message[object]]] = {}
+        self._names: dict[type[Message[object]], str] = {}
+
+    def register(self, name: str) -> Callable[[type[M]], type[M]]:
+        """Give a message type its wire name, as a decorator.
+
+        ::
+
+            @register("bank.deposit")
+            class Deposit(Message[int]):
+                amount: int
+
+        Doing it twice with the same type is harmless.
+
+        Args:
+            name: Words of letters, digits, `_` and `-`, joined by dots.
+
+        Raises:
+            CodecError: `codec.type.invalid` for a name of another form, or what is not a message type;
+                `codec.type.duplicate` if the name belongs to another type, or the type has another name.
+        """
+        if not isinstance(name, str) or len(name) > MAX_NAME or not _WIRE_NAME.fullmatch(name):
+            raise CodecError(
+                f"{name!r:.300} is not a wire name: words of letters, digits, _ and -, joined by dots",
+                kind=ErrorKind.TYPE_INVALID,
+            )
+
+        def decorate(message_type: type[M]) -> type[M]:
+            self._add(name, message_type)
+            return message_type
+
+        return decorate
+
+    def _add(self, name: str, message_type: type[Message[object]]) -> None:
+        if not (isinstance(message_type, type) and issubclass(message_type, Message)):
+            raise CodecError(
+                f"{name!r} cannot name {message_type!r:.300}, which is not a Message type",
+                kind=ErrorKind.TYPE_INVALID,
+            )
+        holder = self._find_type(name)
+        if holder not in (None, message_type):
+            raise CodecError(
+                f"the wire name {name!r} belongs to {_path(holder)}, {_path(message_type)} needs another",
+                kind=ErrorKind.TYPE_DUPLICATE,
+            )
+        earlier = self._find_name(message_type)
+        if earlier not in (None, name):
+            raise CodecError(
+                f"{_path(message_type)} is {earlier!r} on the wire, and cannot also be {name!r}",
+                kind=ErrorKind.TYPE_DUPLICATE,
+            )
+        self._types[name] = message_type
+        self._names[message_type] = name
+
+    def name_of(self, message: Message[object] | type[Message[object]]) -> str:
+        """Look up the wire name of a message or message type.
+
+        Raises:
+            CodecError: `codec.type.unregistered`.
+        """
+        message_type = message if isinstance(message, type) else type(message)
+        name = self._find_name(message_type)
+        if name is None:
+            raise CodecError(
+                f"{_path(message_type)} has no wire name; give it one with @register(...)",
+                kind=ErrorKind.TYPE_UNREGISTERED,
+                message_type=message_type.__qualname__,
+            )
+        return name
+
+    def type_of(self, name: str) -> type[Message[object]]:
+        """Look up the message type of a wire name.
+
+        Raises:
+            CodecError: `codec.type.unknown`, suggesting the nearest name.
+        """
+        found = self._find_type(name)
+        if found is None:
+            raise CodecError(
+                f"no message type is registered as {name!r:.300}{did_you_mean(name, self.names())}",
+                kind=ErrorKind.TYPE_UNKNOWN,
+                message_type=name,
+            )
+        return found
+
+    def names(self) -> list[str]:
+        """All names known here and in the parents, sorted."""
+        inherited = self._parent.names() if self._parent else []
+        return sorted({*self._types, *inherited})
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self._find_type(name) is not None
+
+    def _find_type(self, name: str) -> type[Message[object]] | None:
+        found = self._types.get(name)
+        return self._parent._find_type(name) if found is None and self._parent else found
+
+    def _find_name(self, message_type: type[Message[object]]) -> str | None:
+        found = self._names.get(message_type)
+        return self._parent._find_name(message_type) if found is None and self._parent else found
+
+
+def _path(message_type: type | None) -> str:
+    return "nothing" if message_type is None else f"{message_type.__module__}.{message_type.__qualname__}"
+
+
+default_registry = WireRegistry()
+"""The names of everything that is registered with `register`; the services' messages among them."""
+
+register = default_registry.register
