@@ -41,12 +41,20 @@ demo: $(VENV)/.run ## the notification pipeline with a crash midway; ARGS=FILE r
 test: $(VENV)/.test ## the suite, the built wheel last; ARGS go to pytest
 	@$(bin)/python -m pytest $(ARGS)
 
-.PHONY: check
-check: $(VENV)/.dev .types/understudy ## lint, formatting, types (mypy and pyright), import contracts
+.PHONY: check lint mypy pyright contracts
+check: lint mypy pyright contracts ## lint, formatting, types, import contracts; -k goes on after a failure
+
+lint: $(VENV)/.dev
 	@$(bin)/ruff check .
 	@$(bin)/ruff format --check .
+
+mypy: $(VENV)/.dev .types/understudy
 	@$(bin)/mypy .types/understudy
+
+pyright: $(VENV)/.dev .types/understudy
 	@$(bin)/pyright --pythonpath $(bin)/python
+
+contracts: $(VENV)/.dev
 	@$(bin)/lint-imports --no-logo
 
 .PHONY: format

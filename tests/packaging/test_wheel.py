@@ -156,8 +156,8 @@ def test_sdist_unpacks_into_one_folder_and_holds_the_licence(built: Path) -> Non
 
 # --- what it does -------------------------------------------------------------------------------------------
 
-# A client library is imported when its backend is constructed, and rich when something is drawn. They are refused
-# here, as on a machine that lacks them, and every request is noted: an import that is tried and excused counts.
+# A client library is imported when its backend is constructed, and rich when something is drawn. They are
+# refused here, as on a machine that lacks them, and every request is noted: an excused import is an import.
 NOT_AT_IMPORT = (
     "aio_pika",
     "asyncpg",
