@@ -1,10 +1,11 @@
 """The broker contract: declaring, routing, and what a publisher is told."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from understudy.actors.broker.topology import Binding, Exchange, Queue
+from understudy.actors.broker.topology import Binding, Exchange, HeaderValue, Queue
 from understudy.messages.errors import BrokerError
 
 
@@ -43,7 +44,7 @@ def test_topic_takes_what_the_pattern_matches(client: Any) -> None:
 def test_headers_match_all_or_any(client: Any) -> None:
     client.queue("all")
     client.queue("any")
-    wanted = {"colour": "red", "size": 1}
+    wanted: dict[str, HeaderValue] = {"colour": "red", "size": 1}
     client.backend.bind(Binding("all", "amq.headers", "", {"x-match": "all", **wanted}))
     client.backend.bind(Binding("any", "amq.headers", "", {"x-match": "any", **wanted}))
     assert client.publish("amq.headers", "", b"one", headers={"colour": "red"}) == ["confirmed"]
@@ -132,22 +133,30 @@ def test_names_of_the_brokers_own_are_refused(client: Any) -> None:
     assert caught.value.kind == "broker.declaration.invalid"
 
 
-def test_what_cannot_be_declared_is_refused_before_it_reaches_the_broker() -> None:
-    for declare in (
-        lambda: Exchange("x" * 256),
-        lambda: Exchange("é" * 128),
-        lambda: Exchange("\ud800"),
-        lambda: Exchange("x", "round"),  # type: ignore[arg-type]
-        lambda: Queue(""),
-        lambda: Queue("x" * 300),
-        lambda: Queue("q", max_length=0),
-        lambda: Queue("q", delivery_limit=-1),
-        lambda: Binding("q", "x", "k" * 256),
-        lambda: Binding("q", "x", arguments={"x-match": "some"}),
-    ):
-        with pytest.raises(BrokerError) as caught:
-            declare()
-        assert caught.value.kind == "broker.declaration.invalid"
+@pytest.mark.parametrize(
+    ("declare", "arguments"),
+    [
+        (Exchange, {"name": "x" * 256}),
+        (Exchange, {"name": "é" * 128}),
+        (Exchange, {"name": "\ud800"}),
+        (Exchange, {"name": "x", "type": "round"}),
+        (Queue, {"name": ""}),
+        (Queue, {"name": "x" * 300}),
+        (Queue, {"name": "q", "max_length": 0}),
+        (Queue, {"name": "q", "delivery_limit": -1}),
+        (Binding, {"queue": "q", "exchange": "x", "routing_key": "k" * 256}),
+        (Binding, {"queue": "q", "exchange": "x", "arguments": {"x-match": "some"}}),
+    ],
+)
+def test_what_cannot_be_declared_is_refused_before_it_reaches_the_broker(
+    declare: Callable[..., object], arguments: dict[str, Any]
+) -> None:
+    with pytest.raises(BrokerError) as caught:
+        declare(**arguments)
+    assert caught.value.kind == "broker.declaration.invalid"
+
+
+def test_a_name_may_have_255_bytes() -> None:
     assert Exchange("x" * 255).name == "x" * 255
 
 
@@ -156,13 +165,14 @@ def test_a_closed_connection_refuses_everything(client: Any) -> None:
     client.backend.close()
     client.backend.close()
     assert client.publish("", "q", b"a") == ["broker.closed"]
-    for refused in (
-        lambda: client.exchange("x", "fanout"),
-        lambda: client.queue("other"),
-        lambda: client.consume("q"),
-        lambda: client.backend.dead_letters("q", 1),
-        lambda: client.backend.status("q"),
-    ):
+    calls: list[tuple[Callable[..., object], tuple[object, ...]]] = [
+        (client.exchange, ("x", "fanout")),
+        (client.queue, ("other",)),
+        (client.consume, ("q",)),
+        (client.backend.dead_letters, ("q", 1)),
+        (client.backend.status, ("q",)),
+    ]
+    for call, arguments in calls:
         with pytest.raises(BrokerError) as caught:
-            refused()
+            call(*arguments)
         assert caught.value.kind == "broker.closed"
