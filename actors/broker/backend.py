@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
 
+from ...messages.broker import DeadLetter, HeaderValue, QueueCounts
 from ...messages.errors import BrokerError
-from .topology import Binding, Exchange, HeaderValue, Queue, check_name
+from .topology import Binding, Exchange, Queue, check_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,23 +79,6 @@ class Delivery:
 
 
 @dataclass(frozen=True, slots=True)
-class DeadLetter:
-    """A message that its queue gave up on.
-
-    Args:
-        queue: Where it was waiting when it was given up.
-        attempts: How often it had been delivered and failed.
-        reason: ``rejected`` (its consumer refused it for good) or ``delivery_limit`` (it failed too often).
-        publication: The message, as it was published.
-    """
-
-    queue: str
-    attempts: int
-    reason: str
-    publication: Publication
-
-
-@dataclass(frozen=True, slots=True)
 class Subscription:
     """What a consumer asks for.
 
@@ -111,16 +95,6 @@ class Subscription:
     prefetch: int
     deliver: Callable[[Delivery], None]
     cancelled: Callable[[BrokerError], None]
-
-
-@dataclass(frozen=True, slots=True)
-class QueueStatus:
-    """How many messages a queue holds: waiting, delivered but not settled, given up; and its consumers."""
-
-    ready: int
-    unsettled: int
-    dead: int
-    consumers: int
 
 
 class BrokerBackend(Protocol):
@@ -218,7 +192,7 @@ class BrokerBackend(Protocol):
         """
         ...
 
-    def status(self, queue: str) -> QueueStatus:
+    def counts(self, queue: str) -> QueueCounts:
         """Count a queue's messages.
 
         Raises:

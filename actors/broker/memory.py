@@ -17,8 +17,9 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from itertools import count
 
+from ...messages.broker import DeadLetter, QueueCounts
 from ...messages.errors import BrokerError, ErrorKind
-from .backend import DeadLetter, Delivery, Publication, QueueStatus, Report, Subscription
+from .backend import Delivery, Publication, Report, Subscription
 from .queues import Consumer, Entry, MemoryQueue
 from .routing import ROUTES
 from .topology import DEFAULT_EXCHANGE, PREDECLARED, Binding, Exchange, Queue, require_same
@@ -69,9 +70,8 @@ class MemoryServer:
         queues = [self.queues[name] for name in names]
         for queue in queues:
             if queue.is_full:
-                held = queue.declared.max_length
                 return BrokerError(
-                    f"publish to {where}: queue {queue.declared.name!r} is full, it holds {held}",
+                    f"publish to {where}: queue {queue.declared.name!r} is full, it holds {queue.max_length}",
                     kind=ErrorKind.PUBLISH_NACKED,
                 )
         for queue in queues:
@@ -271,11 +271,11 @@ class MemoryBroker:
             self._require_open()
             return self.server.queue(queue).purge(message_ids)
 
-    def status(self, queue: str) -> QueueStatus:
-        """See `BrokerBackend.status`."""
+    def counts(self, queue: str) -> QueueCounts:
+        """See `BrokerBackend.counts`."""
         with self.server.lock:
             self._require_open()
-            return self.server.queue(queue).status
+            return self.server.queue(queue).counts
 
     def close(self) -> None:
         """See `BrokerBackend.close`; the server and its queues stay."""

@@ -9,11 +9,12 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from itertools import count
+from dataclasses import dataclass, field, replace
+from itertools import count, islice
 
-from .backend import DeadLetter, Publication, QueueStatus, Subscription
-from .topology import Queue
+from ...messages.broker import DeadLetter, QueueCounts
+from .backend import Publication, Subscription
+from .topology import DEFAULT_DELIVERY_LIMIT, DEFAULT_QUEUE_LENGTH, Queue
 
 
 @dataclass(slots=True, order=True)
@@ -44,12 +45,16 @@ class MemoryQueue:
     """The messages of one queue and its consumers, which take turns."""
 
     def __init__(self, declared: Queue) -> None:
-        self.declared = declared
+        self.max_length = DEFAULT_QUEUE_LENGTH if declared.max_length is None else declared.max_length
+        self.delivery_limit = (
+            DEFAULT_DELIVERY_LIMIT if declared.delivery_limit is None else declared.delivery_limit
+        )
+        self.declared = replace(declared, max_length=self.max_length, delivery_limit=self.delivery_limit)
         self._numbers = count()
         self._fresh: deque[Entry] = deque()
         # Every entry that came back is older than every fresh one, so the two parts make one ordered queue.
         self._returned: list[Entry] = []
-        self._dead: deque[DeadLetter] = deque()
+        self._dead: deque[tuple[Entry, str]] = deque()
         self._consumers: deque[Consumer] = deque()
         self._unsettled = 0
 
@@ -57,12 +62,12 @@ class MemoryQueue:
     def is_full(self) -> bool:
         """Whether it holds as much as it may. Dead letters keep their place, so nothing is ever dropped."""
         held = len(self._fresh) + len(self._returned) + self._unsettled + len(self._dead)
-        return held >= self.declared.max_length
+        return held >= self.max_length
 
     @property
-    def status(self) -> QueueStatus:
-        """Its counts."""
-        return QueueStatus(
+    def counts(self) -> QueueCounts:
+        """How many messages it holds, by where they are."""
+        return QueueCounts(
             ready=len(self._fresh) + len(self._returned),
             unsettled=self._unsettled,
             dead=len(self._dead),
@@ -109,7 +114,7 @@ class MemoryQueue:
         if entry is None:
             return False
         entry.failures += 1
-        if entry.failures > self.declared.delivery_limit:
+        if entry.failures > self.delivery_limit:
             self._bury(entry, "delivery_limit")
         else:
             self._give_back(entry)
@@ -126,7 +131,19 @@ class MemoryQueue:
 
     def dead_letters(self, limit: int) -> list[DeadLetter]:
         """The oldest dead letters."""
-        return [letter for letter, _ in zip(self._dead, range(limit), strict=False)]
+        return [
+            DeadLetter(
+                queue=self.declared.name,
+                message_id=entry.publication.message_id,
+                attempts=entry.failures,
+                reason=reason,
+                exchange=entry.publication.exchange,
+                routing_key=entry.publication.routing_key,
+                body=entry.publication.body,
+                headers=dict(entry.publication.headers),
+            )
+            for entry, reason in islice(self._dead, limit)
+        ]
 
     def replay(self, message_ids: Sequence[str] | None) -> int:
         """Put dead letters back at the end."""
@@ -154,13 +171,17 @@ class MemoryQueue:
 
     def _bury(self, entry: Entry, reason: str) -> None:
         self._unsettled -= 1
-        self._dead.append(DeadLetter(self.declared.name, entry.failures, reason, entry.publication))
+        self._dead.append((entry, reason))
 
-    def _exhume(self, message_ids: Sequence[str] | None) -> list[DeadLetter]:
+    def _exhume(self, message_ids: Sequence[str] | None) -> list[Entry]:
+        """Take the dead letters out that have one of these ids, or all."""
         wanted = None if message_ids is None else frozenset(message_ids)
-        taken = [letter for letter in self._dead if wanted is None or letter.publication.message_id in wanted]
-        if wanted is None:
-            self._dead.clear()
-        else:
-            self._dead = deque(each for each in self._dead if each.publication.message_id not in wanted)
+        taken: list[Entry] = []
+        kept: deque[tuple[Entry, str]] = deque()
+        for entry, reason in self._dead:
+            if wanted is None or entry.publication.message_id in wanted:
+                taken.append(entry)
+            else:
+                kept.append((entry, reason))
+        self._dead = kept
         return taken

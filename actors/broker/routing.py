@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
-from .topology import Binding, HeaderValue
+from ...messages.broker import HeaderValue
+from .topology import Binding
 
 Headers = Mapping[str, HeaderValue]
 

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Final, Literal, TypeAlias, get_args
+from typing import Final, get_args
 
+from ...messages.broker import HeaderValue
 from ...messages.errors import BrokerError, ErrorKind
-
-ExchangeType: TypeAlias = Literal["fanout", "direct", "topic", "headers"]
-HeaderValue: TypeAlias = str | int | float | bool | bytes | None
+from ...messages.notifications import ExchangeType
 
 EXCHANGE_TYPES: Final[tuple[str, ...]] = get_args(ExchangeType)
 
@@ -43,7 +42,7 @@ class Exchange:
 
     Args:
         name: What publishers and bindings call it.
-        type: How it routes: ``fanout``, ``direct``, ``topic`` or ``headers``.
+        type: How it routes: ``fanout``, ``direct``, ``headers`` or ``topic``.
         durable: Whether it outlives a restart of the broker.
     """
 
@@ -68,15 +67,15 @@ class Queue:
         name: What consumers and bindings call it.
         durable: Whether it outlives a restart of the broker.
         max_length: How many messages it may hold (waiting, delivered and dead-lettered together) before a
-            publish into it is refused.
+            publish into it is refused. None: as the queue has it, 100,000 if it is new.
         delivery_limit: How often a message may be *re*delivered after its consumer failed on it. With 3 it is
-            delivered four times and then becomes a dead letter.
+            delivered four times and then becomes a dead letter. None: as the queue has it, 3 if it is new.
     """
 
     name: str
     durable: bool = True
-    max_length: int = DEFAULT_QUEUE_LENGTH
-    delivery_limit: int = DEFAULT_DELIVERY_LIMIT
+    max_length: int | None = None
+    delivery_limit: int | None = None
 
     def __post_init__(self) -> None:
         check_name("queue", self.name)
@@ -145,19 +144,20 @@ def require_same(what: str, existing: Exchange | Queue, wanted: Exchange | Queue
     Raises:
         BrokerError: Of the given kind.
     """
+    # None is not a wish: the side that came first has decided.
     different = [
         f"{name}={before!r}, declared with {name}={after!r}"
         for name, before, after in (
             (each.name, getattr(existing, each.name), getattr(wanted, each.name)) for each in fields(existing)
         )
-        if before != after
+        if after not in (None, before)
     ]
     if different:
         raise BrokerError(f"{what} {existing.name!r} exists with {'; '.join(different)}", kind=kind)
 
 
-def _at_least(what: str, name: str, argument: str, value: int, least: int) -> None:
-    if type(value) is not int or value < least:
+def _at_least(what: str, name: str, argument: str, value: int | None, least: int) -> None:
+    if value is not None and (type(value) is not int or value < least):
         raise BrokerError(
             f"{what} {name!r}: {argument}={value!r} must be an int of at least {least}",
             kind=ErrorKind.DECLARATION_INVALID,

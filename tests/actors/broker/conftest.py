@@ -9,7 +9,8 @@ import pytest
 
 from understudy.actors.broker.backend import BrokerBackend, Delivery, Publication, Subscription
 from understudy.actors.broker.memory import MemoryBroker, MemoryServer
-from understudy.actors.broker.topology import Binding, Exchange, HeaderValue, Queue
+from understudy.actors.broker.topology import Binding, Exchange, Queue
+from understudy.messages.broker import HeaderValue
 from understudy.messages.errors import BrokerError
 
 PATIENCE = 10.0

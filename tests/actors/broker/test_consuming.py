@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from understudy.actors.broker.backend import Delivery, QueueStatus, Subscription
+from understudy.actors.broker.backend import Delivery, Subscription
+from understudy.messages.broker import QueueCounts
 from understudy.messages.errors import BrokerError
 
 
@@ -20,7 +21,7 @@ def letters(client: Any, *bodies: str, **options: int) -> None:
 
 def test_messages_wait_for_a_consumer_and_come_in_order(client: Any) -> None:
     letters(client, *"abc")
-    assert client.backend.status("letters") == QueueStatus(ready=3, unsettled=0, dead=0, consumers=0)
+    assert client.backend.counts("letters") == QueueCounts(ready=3, unsettled=0, dead=0, consumers=0)
     consumer = client.consume("letters")
     client.publish("", "letters", b"d")
     assert texts(consumer.take(4)) == "abcd"
@@ -43,7 +44,7 @@ def test_prefetch_bounds_what_a_consumer_holds(client: Any) -> None:
     letters(client, *"abcd")
     consumer = client.consume("letters", prefetch=2)
     first, _ = consumer.take(2)
-    assert client.backend.status("letters") == QueueStatus(ready=2, unsettled=2, dead=0, consumers=1)
+    assert client.backend.counts("letters") == QueueCounts(ready=2, unsettled=2, dead=0, consumers=1)
     assert consumer.idle()
     client.backend.ack(first)
     assert texts([consumer.next()]) == "c"
@@ -63,7 +64,7 @@ def test_an_acknowledged_message_is_gone(client: Any) -> None:
     assert client.backend.ack(delivery) is True
     assert client.backend.ack(delivery) is False
     assert client.backend.requeue(delivery) is False
-    assert client.backend.status("letters") == QueueStatus(ready=0, unsettled=0, dead=0, consumers=1)
+    assert client.backend.counts("letters") == QueueCounts(ready=0, unsettled=0, dead=0, consumers=1)
 
 
 def test_a_requeued_message_comes_again_before_later_ones(client: Any) -> None:
@@ -89,13 +90,13 @@ def test_after_the_limit_a_message_becomes_a_dead_letter(client: Any) -> None:
     assert texts([consumer.next()]) == "good"
     (letter,) = client.backend.dead_letters("letters", 10)
     assert (letter.queue, letter.attempts, letter.reason) == ("letters", 4, "delivery_limit")
-    assert (letter.publication.body, letter.publication.message_id) == (b"poison", "poison")
+    assert (letter.body, letter.message_id) == (b"poison", "poison")
 
 
 def test_with_no_redelivery_allowed_the_first_failure_is_the_last(client: Any) -> None:
     letters(client, "poison", delivery_limit=0)
     client.backend.requeue(client.consume("letters").next())
-    assert client.backend.status("letters").dead == 1
+    assert client.backend.counts("letters").dead == 1
 
 
 def test_a_rejected_message_is_a_dead_letter_at_once(client: Any) -> None:
@@ -110,7 +111,7 @@ def test_dead_letters_are_replayed_with_their_attempts_at_zero(client: Any) -> N
     consumer = client.consume("letters")
     for delivery in consumer.take(3):
         client.backend.reject(delivery)
-    assert [letter.publication.message_id for letter in client.backend.dead_letters("letters", 2)] == [
+    assert [letter.message_id for letter in client.backend.dead_letters("letters", 2)] == [
         "a",
         "b",
     ]
@@ -128,7 +129,7 @@ def test_dead_letters_are_purged(client: Any) -> None:
         client.backend.reject(delivery)
     assert client.backend.purge_dead_letters("letters", ["a", "c"]) == 2
     assert client.backend.purge_dead_letters("letters", None) == 1
-    assert client.backend.status("letters").dead == 0
+    assert client.backend.counts("letters").dead == 0
 
 
 def test_dead_letters_keep_their_place_in_a_bounded_queue(client: Any) -> None:

@@ -6,9 +6,10 @@ from collections import Counter
 import hypothesis.strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from understudy.actors.broker.backend import Delivery, Publication, QueueStatus, Subscription
+from understudy.actors.broker.backend import Delivery, Publication, Subscription
 from understudy.actors.broker.memory import MemoryBroker, MemoryServer
 from understudy.actors.broker.topology import Queue
+from understudy.messages.broker import QueueCounts
 
 
 def ignore(*_: object) -> None:
@@ -52,7 +53,7 @@ def test_many_threads_lose_nothing_and_never_call_one_consumer_twice_at_a_time()
         thread.join()
     assert done.wait(10)
     assert set(received.values()) == {1}
-    assert main.status("letters") == QueueStatus(ready=0, unsettled=0, dead=0, consumers=2)
+    assert main.counts("letters") == QueueCounts(ready=0, unsettled=0, dead=0, consumers=2)
 
 
 class QueueAgainstModel(RuleBasedStateMachine):
@@ -138,11 +139,11 @@ class QueueAgainstModel(RuleBasedStateMachine):
 
     @invariant()
     def agrees(self) -> None:
-        assert self.backend.status("q") == QueueStatus(
+        assert self.backend.counts("q") == QueueCounts(
             len(self.ready), len(self.unsettled), len(self.dead), int(self.consuming)
         )
         assert sorted(self.held) == sorted(self.unsettled)
-        assert [int(letter.publication.body) for letter in self.backend.dead_letters("q", 99)] == self.dead
+        assert [int(letter.body) for letter in self.backend.dead_letters("q", 99)] == self.dead
 
 
 TestQueueAgainstModel = QueueAgainstModel.TestCase

@@ -5,7 +5,8 @@ from typing import Any
 
 import pytest
 
-from understudy.actors.broker.topology import Binding, Exchange, HeaderValue, Queue
+from understudy.actors.broker.topology import Binding, Exchange, Queue
+from understudy.messages.broker import HeaderValue
 from understudy.messages.errors import BrokerError
 
 
@@ -114,6 +115,16 @@ def test_declaring_a_queue_differently_names_every_argument_that_differs(client:
     assert caught.value.kind == "broker.queue.mismatch"
 
 
+def test_what_a_later_declaration_leaves_open_is_as_the_first_one_said(client: Any) -> None:
+    client.queue("TestOnion", max_length=5)
+    client.queue("TestOnion")
+    client.queue("TestOnion", delivery_limit=3)
+    assert client.publish("", "TestOnion", *(b"a" for _ in range(6)))[4:] == [
+        "confirmed",
+        "broker.publish.nacked",
+    ]
+
+
 def test_a_binding_needs_its_exchange_and_its_queue(client: Any) -> None:
     client.queue("there")
     with pytest.raises(BrokerError) as caught:
@@ -170,7 +181,7 @@ def test_a_closed_connection_refuses_everything(client: Any) -> None:
         (client.queue, ("other",)),
         (client.consume, ("q",)),
         (client.backend.dead_letters, ("q", 1)),
-        (client.backend.status, ("q",)),
+        (client.backend.counts, ("q",)),
     ]
     for call, arguments in calls:
         with pytest.raises(BrokerError) as caught:
