@@ -1,7 +1,7 @@
 """Locks: leases with fencing tokens.
 
-A lease is not mutual exclusion: its holder may be held up until it has run out. Every acquisition therefore has
-a token that only grows, and what the lock protects refuses a token older than one it has seen.
+A lease is not mutual exclusion: its holder may be held up until it has run out. So every acquisition has a
+token that only grows, and what the lock protects refuses a token older than one it has seen.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ MAX_TEXT = 4096
 # In all of these every repetition has a bound, so that no text makes them take more than linear time.
 #
 # scheme://user:password@host; the user stays, for "which account was refused?" is the first question.
-# Greedy, up to the last "@": a password may hold "@" and "/". Digits and then a path are a port, not a password.
+# Greedy, up to the last "@": a password may hold "@" and "/". Digits before a path are a port.
 _URL_CREDENTIALS = re.compile(r"(?<=://)([^\s/?#:@'\"]{0,256}):(?!\d{1,5}[/?#])[^\s'\"]{0,512}@")
 # An account without a password is a token where HTTP is spoken.
 _URL_TOKEN = re.compile(r"(?i)\b(https?://)[^\s/?#:@'\"]{1,256}@")

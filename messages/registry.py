@@ -24,8 +24,8 @@ class WireRegistry:
     """Names of message types, both ways.
 
     Args:
-        parent: Where a name or type is looked up that is not registered here. A registry of one's own on top of
-            the default one keeps one's messages apart from other systems in the same process.
+        parent: Where a name or type is looked up that is not registered here. A registry of one's own on top
+            of the default one keeps one's messages apart from other systems in the same process.
     """
 
     def __init__(self, parent: WireRegistry | None = None) -> None:
