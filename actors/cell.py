@@ -1,0 +1,384 @@
+"""An actor's place: its mailbox, its name and the incarnation that fills it now.
+
+A reference points at the cell, so it outlives restarts: supervisors put one incarnation after another
+into the same cell, and what waits in the mailbox waits for the next one.
+
+Who may touch what:
+
+- *The token* (a lock, held by whoever runs the actor) makes "one message at a time, whoever runs it" true. The
+  holder owns ``actor``, ``current`` and ``runner``; ``idle`` tells senders that nobody holds it.
+- *Senders* only append to ``queue`` and, where they find the cell idle, claim it for the dispatcher.
+  ``deque.append`` and ``popleft`` are atomic, so sending takes no lock.
+- *Ending* an incarnation is decided under one process-wide lock, for a few instructions, because a supervisor
+  may end by force what another thread is running.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+from pykka.messages import _ActorStop as ActorStop
+
+from ..messages.errors import ActorRestarting, AskTimeout, ErrorKind, MailboxClosed, MailboxFull
+from . import execution
+from .future import Future
+from .mailbox import Mailbox
+from .reasons import NORMAL, ExitReason
+from .request import Request
+
+if TYPE_CHECKING:
+    from .actor import Actor
+    from .dispatch.base import Dispatcher
+    from .handlers import HandlerTable
+    from .runtime import Runtime
+
+__all__ = ["CLOSED", "RUNNING", "STARTING", "SUSPENDED", "Cell", "Extras"]
+
+STARTING, RUNNING, SUSPENDED, CLOSED = range(4)
+"""A cell's states: no incarnation yet or ``on_start`` runs; it handles; between two incarnations; gone for good."""
+
+_numbers = itertools.count(1)
+
+
+class Extras:
+    """What only some actors need; made when first needed, to keep a million plain ones small."""
+
+    __slots__ = (
+        "background",
+        "deferred",
+        "down",
+        "ends",
+        "number",
+        "places",
+        "stopped",
+        "timers",
+        "urn",
+        "watchers",
+    )
+
+    def __init__(self) -> None:
+        self.urn: str | None = None
+        self.number: int = 0
+        self.stopped: threading.Event | None = None
+        self.ends: list[Future[ExitReason]] = []
+        self.watchers: list[tuple[Cell, Callable[[ExitReason], Any]]] = []
+        self.timers: set[Any] = set()
+        self.background: set[Any] = set()
+        self.deferred: set[Request[Any]] = set()
+        self.places: dict[str, Cell] = {}
+        self.down: list[Callable[[], None]] = []
+
+
+class Cell:
+    """One actor's place. See the module's description for who may touch what."""
+
+    __slots__ = (
+        "actor",
+        "actor_class",
+        "control",
+        "current",
+        "dispatcher",
+        "extras",
+        "handlers",
+        "idle",
+        "incarnation",
+        "latch",
+        "limit",
+        "name",
+        "parent",
+        "policy",
+        "queue",
+        "reason",
+        "refuses_between",
+        "room_waiters",
+        "runner",
+        "runtime",
+        "slow_until",
+        "state",
+        "token",
+        "waiting_on",
+    )
+
+    def __init__(
+        self,
+        actor_class: type[Actor],
+        runtime: Runtime,
+        policy: Mailbox,
+        *,
+        name: str | None = None,
+        parent: Cell | None = None,
+        refuses_between: bool = False,
+    ) -> None:
+        self.queue: deque[Any] = deque()
+        self.limit = policy.limit
+        self.idle = False
+        self.token = threading.Lock()
+        self.token.acquire()  # whoever makes a cell owns it until its first incarnation runs
+        self.control: deque[Any] | None = None
+        self.actor: Any = None
+        self.handlers: HandlerTable = actor_class._table
+        self.current: Any = None
+        self.runner = 0
+        self.latch: threading.Lock | None = None
+        self.waiting_on: tuple[Cell, ...] = ()
+        self.room_waiters: deque[threading.Lock] | None = None
+        self.slow_until = 0.0
+        self.state = STARTING
+        self.incarnation = 0
+        self.reason: ExitReason = NORMAL
+        self.actor_class = actor_class
+        self.runtime = runtime
+        self.dispatcher: Dispatcher = runtime.dispatcher_for(actor_class)
+        self.policy = policy
+        self.name = name
+        self.parent = parent
+        self.refuses_between = refuses_between
+        self.extras: Extras | None = None
+
+    # --- who it is -------------------------------------------------------------------------------------
+
+    @property
+    def path(self) -> str:
+        """The names from the system's root down to it, such as ``notifications/broker``."""
+        own = self.name or f"{self.actor_class.__name__}-{self._number()}"
+        above = self.parent.path if self.parent is not None else ""
+        return f"{above}/{own}" if above else own
+
+    @property
+    def needs(self) -> Extras:
+        """The extras, made now if there are none."""
+        if self.extras is None:
+            self.extras = Extras()
+        return self.extras
+
+    @property
+    def alive(self) -> bool:
+        """Whether it still handles messages, now or after a restart."""
+        return self.state != CLOSED
+
+    def _number(self) -> int:
+        extras = self.needs
+        if not extras.number:
+            extras.number = next(_numbers)
+        return extras.number
+
+    def describe(self) -> str:
+        """How it is named in texts: its path, or pykka's ``Class (urn)`` if it was started pykka's way."""
+        return self.path if self.parent is not None else f"{self.actor_class.__name__} ({self.urn})"
+
+    @property
+    def urn(self) -> str:
+        """Pykka's identifier, made when it is first asked for."""
+        extras = self.needs
+        if extras.urn is None:
+            with _naming:
+                extras.urn = extras.urn or self.runtime.new_urn()
+        return extras.urn
+
+    # --- claiming and waking ---------------------------------------------------------------------------
+
+    def claim(self) -> bool:
+        """Take the token if nobody runs the actor; its holder must run it or give it back."""
+        if self.token.acquire(blocking=False):
+            self.idle = False
+            return True
+        return False
+
+    def wake(self) -> None:
+        """Have it run soon, if nobody runs it yet; what reached a closed mailbox is answered here."""
+        if self.token.acquire(blocking=False):
+            self.idle = False
+            self.dispatcher.ready(self)
+        elif self.state == CLOSED:
+            self.drain()
+
+    def settle(self) -> None:
+        """Give the token back at the end of a run, or have the next run scheduled if something waits."""
+        if self.queue or self.control:
+            self.dispatcher.ready(self)
+            return
+        self.idle = True
+        self.token.release()
+        if (self.queue or self.control) and self.claim():
+            self.dispatcher.ready(self)
+
+    def signal(self, item: Any) -> None:
+        """Put ``item`` on the control lane: it comes before everything that waits, and is never refused."""
+        if self.control is None:
+            with _naming:
+                if self.control is None:
+                    self.control = deque()
+        self.control.append(item)
+        if self.idle:
+            self.wake()
+
+    # --- the mailbox -----------------------------------------------------------------------------------
+
+    def put(self, item: Any) -> None:
+        """Let ``item`` wait to be handled; raises what ``offer`` raises."""
+        if len(self.queue) < self.limit:
+            self.queue.append(item)
+            if self.idle:
+                self.wake()
+        else:
+            self.offer(item)
+
+    def put_always(self, item: Any, *, first: bool = False) -> None:
+        """Let the runtime's own item wait, whatever the bound."""
+        if first:
+            self.queue.appendleft(item)
+        else:
+            self.queue.append(item)
+        if self.idle:
+            self.wake()
+
+    def offer(self, item: Any) -> None:
+        """Where ``put`` found no room: apply the overflow policy.
+
+        Raises:
+            MailboxClosed: the actor is gone.
+            ActorRestarting: it is between two incarnations and set to refuse mail meanwhile.
+            MailboxFull: the policy is ``reject``, or ``block`` on a thread that must not wait.
+            AskTimeout: the policy is ``block`` and the sender's deadline passed.
+        """
+        message = item.message if type(item) is Request else item
+        verb = "ask" if type(item) is Request else "tell"
+        kind = type(message).__name__
+        if self.state == CLOSED:
+            raise self.closed_error(verb, kind)
+        if self.limit == 0:
+            raise ActorRestarting(
+                f"{self.describe()} is being restarted and is set to refuse mail meanwhile; try again",
+                actor=self.path,
+                target=self.path,
+                verb=verb,
+                message_type=kind,
+            )
+        overflow = self.policy.overflow
+        if overflow == "drop_newest":
+            self._displace(item)
+        elif overflow == "drop_oldest":
+            while len(self.queue) >= self.limit > 0:
+                try:
+                    self._displace(self.queue.popleft())
+                except IndexError:
+                    break
+            self.put_always(item)
+        elif overflow == "reject" or not self._wait_for_room(item, verb, kind):
+            raise MailboxFull(
+                f"the mailbox of {self.describe()} is full: {self.policy.capacity} messages wait",
+                actor=self.path,
+                target=self.path,
+                verb=verb,
+                message_type=kind,
+            )
+
+    def closed_error(self, verb: str, message_type: str = "", *, unhandled: bool = False) -> MailboxClosed:
+        """The error for a message to an actor that is gone (``unhandled``: that ended before it came to it)."""
+        what = "stopped before handling the message" if unhandled else "not found"
+        return MailboxClosed(
+            f"{self.describe()} {what}",
+            actor=self.path,
+            target=self.path,
+            verb=verb,
+            message_type=message_type,
+        )
+
+    def drain(self) -> None:
+        """Answer everything that waits in a closed mailbox; any thread may, ``popleft`` is atomic."""
+        while self.queue:
+            try:
+                item = self.queue.popleft()
+            except IndexError:
+                return
+            self.bury(item, "closed")
+        self.admit(everyone=True)
+
+    def bury(self, item: Any, reason: str, error: BaseException | None = None) -> None:
+        """Answer an item that will not be handled: an ask with an error, a tell as a dead letter."""
+        if type(item) is not Request:
+            self.runtime.events.dead_letter(self.path, item, reason)
+        elif item.reply_to is not None:
+            if type(item.message) is ActorStop:
+                item.reply_to.try_set(None)
+                return
+            item.reply_to.try_fail(error or self.closed_error("ask", type(item.message).__name__, unhandled=True))
+
+    def admit(self, *, everyone: bool = False) -> None:
+        """Let a sender that waits for room try again, or all of them."""
+        waiters = self.room_waiters
+        while waiters:
+            try:
+                waiters.popleft().release()
+            except IndexError:
+                return
+            if not everyone:
+                return
+
+    def _displace(self, item: Any) -> None:
+        message = item.message if type(item) is Request else item
+        self.bury(
+            item,
+            "dropped",
+            MailboxFull(
+                f"the mailbox of {self.describe()} was full: the message was dropped ({self.policy.overflow})",
+                kind=ErrorKind.MAILBOX_DROPPED,
+                actor=self.path,
+                target=self.path,
+                verb="ask",
+                message_type=type(message).__name__,
+            ),
+        )
+
+    def _wait_for_room(self, item: Any, verb: str, kind: str) -> bool:
+        """Wait until there is room and put ``item`` there. False: this thread must not wait here."""
+        here = execution.current.get()
+        if here is self or asyncio._get_running_loop() is not None:
+            return False
+        deadline = item.deadline if type(item) is Request else execution.inherited_deadline(here)
+        if here is not None:
+            execution.enter_wait(here, self)
+        try:
+            while True:
+                latch = threading.Lock()
+                latch.acquire()
+                with _naming:
+                    if self.room_waiters is None:
+                        self.room_waiters = deque()
+                self.room_waiters.append(latch)
+                if len(self.queue) >= self.limit > 0:
+                    now = self.runtime.clock()
+                    timeout = None if deadline is None else max(0.0, deadline - now)
+                    if not execution.wait(latch, timeout, self):
+                        with suppress(ValueError):
+                            self.room_waiters.remove(latch)
+                        raise AskTimeout(
+                            f"no room in the mailbox of {self.describe()} before the deadline",
+                            actor=self.path,
+                            target=self.path,
+                            verb=verb,
+                            message_type=kind,
+                        )
+                if len(self.queue) < self.limit:
+                    self.put_always(item)
+                    return True
+                if self.limit <= 0:
+                    self.offer(item)  # closed or refusing by now: say so
+        finally:
+            if here is not None:
+                execution.leave_wait(here, self)
+
+    def __repr__(self) -> str:
+        state = ("starting", "running", "suspended", "closed")[self.state]
+        return f"<Cell {self.path} {state} incarnation={self.incarnation} waiting={len(self.queue)}>"
+
+
+_naming = threading.Lock()
+ending = threading.Lock()
+"""Held for the few instructions in which an incarnation's end is decided."""

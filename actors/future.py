@@ -1,0 +1,230 @@
+"""The reply that is not here yet: pykka's future, cheaper, awaitable without blocking the loop."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import sys
+import threading
+from collections.abc import Callable, Generator
+from contextlib import suppress
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+import pykka
+
+from ..messages.errors import AskTimeout
+from . import execution
+from .timers import Timer
+
+if TYPE_CHECKING:
+    from .cell import Cell
+
+__all__ = ["Future"]
+
+T = TypeVar("T")
+ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
+Outcome = tuple[Any, ExcInfo | None]
+
+# One lock for every future's few instructions of settling: a million waiting asks need no million locks.
+_settling = threading.Lock()
+_UNSET = pykka.Future()._get_hook_result
+
+
+class Future(pykka.Future[T]):
+    """The outcome of an ask.
+
+    It is pykka's future (``get``, ``set``, ``map``, ``join`` …) with three differences: waiting in a pooled
+    actor lends the worker to others, ``await`` never blocks the event loop, and a wait that would close a
+    cycle of actors raises ``AskCycle`` instead of hanging.
+    """
+
+    _get_hook: Callable[[float | None], T] | None = None
+    _get_hook_result: Any = _UNSET
+    _outcome: Outcome | None = None
+    _callbacks: list[Callable[[], None]] | None = None
+    target: Cell | None = None
+    """The cell that will answer, where one is known."""
+
+    def __init__(self) -> None:
+        """Make an empty future; pykka's own set-up is replaced by the class's defaults."""
+
+    @property
+    def done(self) -> bool:
+        """Whether there is an outcome."""
+        return self._outcome is not None
+
+    def get(self, *, timeout: float | None = None) -> T:
+        """Wait for the value and return it.
+
+        Args:
+            timeout: seconds to wait, None for no limit.
+
+        Raises:
+            AskTimeout: (also a ``pykka.Timeout``) when the time ran out.
+            AskCycle: when the actor that calls is itself waited for by the one that would answer.
+            Exception: what the future was failed with.
+        """
+        if self._get_hook is not None:
+            return self._get_by_hook(timeout)
+        outcome = self._outcome
+        if outcome is None:
+            self._wait(timeout)
+            outcome = cast("Outcome", self._outcome)
+        value, exc_info = outcome
+        if exc_info is None:
+            return cast("T", value)
+        exc_type, error, traceback = exc_info
+        if error is None:
+            error = cast("type[BaseException]", exc_type)()
+        if error.__traceback__ is not traceback:
+            raise error.with_traceback(traceback)
+        raise error
+
+    def set(self, value: T | None = None) -> None:
+        """Give the value.
+
+        Raises:
+            queue.Full: if there is an outcome or a get hook already.
+        """
+        if not self._settle((value, None)):
+            raise queue.Full
+
+    def set_exception(self, exc_info: ExcInfo | None = None) -> None:
+        """Fail the future with ``exc_info``, by default the exception that is being handled.
+
+        Raises:
+            queue.Full: if there is an outcome or a get hook already.
+        """
+        assert exc_info is None or len(exc_info) == 3
+        if not self._settle((None, sys.exc_info() if exc_info is None else exc_info)):
+            raise queue.Full
+
+    def try_set(self, value: T | None) -> bool:
+        """Give the value if nothing came before; a late reply is dropped.
+
+        Returns:
+            whether this was the first outcome.
+        """
+        return self._settle((value, None))
+
+    def try_fail(self, error: BaseException) -> bool:
+        """Fail the future if nothing came before; returns whether this was the first outcome."""
+        return self._settle((None, (type(error), error, error.__traceback__)))
+
+    def set_get_hook(self, func: Callable[[float | None], T]) -> None:
+        """Let ``func(timeout)`` produce the value when it is first asked for.
+
+        Raises:
+            queue.Full: if there is an outcome already.
+        """
+        with _settling:
+            if self._outcome is not None:
+                raise queue.Full
+            self._get_hook = func
+            self._hook_lock = threading.RLock()
+
+    def on_done(self, callback: Callable[[], None]) -> None:
+        """Call ``callback`` once there is an outcome: at once if there is one, else on the answering thread."""
+        with _settling:
+            if self._outcome is None:
+                if self._callbacks is None:
+                    self._callbacks = []
+                self._callbacks.append(callback)
+                return
+        callback()
+
+    def expire_at(self, deadline: float) -> None:
+        """Fail with ``AskTimeout`` at ``deadline`` (the target's clock), unless an outcome comes before."""
+        target = self.target
+        assert target is not None
+        path = target.path
+
+        def expire() -> None:
+            if not self.done:
+                self.try_fail(AskTimeout("no reply before the deadline", actor=path, target=path, verb="ask"))
+
+        timer = target.runtime.timers.add(Timer(deadline, expire))
+        self.on_done(timer.cancel)
+
+    def __await__(self) -> Generator[Any, None, T]:
+        """Wait in a coroutine: the loop goes on with other tasks."""
+        if self._get_hook is not None:
+            loop = asyncio.get_running_loop()
+            return (yield from loop.run_in_executor(None, self.get).__await__())
+        if self._outcome is None:
+            yield from self._await_outcome()
+        return self.get()
+
+    __iter__ = __await__
+
+    def _await_outcome(self) -> Generator[Any, None, None]:
+        loop = asyncio.get_running_loop()
+        settled = loop.create_future()
+
+        def release() -> None:
+            if not settled.done():
+                settled.set_result(None)
+
+        def wake() -> None:
+            with suppress(RuntimeError):  # the loop was closed: nobody waits there any more
+                loop.call_soon_threadsafe(release)
+
+        self.on_done(wake)
+        here, target = execution.current.get(), self.target
+        if here is None or target is None:
+            yield from settled.__await__()
+            return
+        self._note_wait(here, target)
+        try:
+            yield from settled.__await__()
+        finally:
+            execution.leave_wait(here, target)
+
+    def _settle(self, outcome: Outcome) -> bool:
+        with _settling:
+            if self._outcome is not None or self._get_hook is not None:
+                return False
+            self._outcome = outcome
+            callbacks, self._callbacks = self._callbacks, None
+        for callback in callbacks or ():
+            callback()
+        return True
+
+    def _get_by_hook(self, timeout: float | None) -> T:
+        with self._hook_lock:
+            if self._get_hook_result is _UNSET:
+                assert self._get_hook is not None
+                self._get_hook_result = self._get_hook(timeout)
+            return cast("T", self._get_hook_result)
+
+    def _wait(self, timeout: float | None) -> None:
+        here, target = execution.current.get(), self.target
+        if here is not None and target is not None:
+            self._note_wait(here, target)
+            try:
+                self._block(timeout, target)
+            finally:
+                execution.leave_wait(here, target)
+        else:
+            self._block(timeout, target)
+
+    def _block(self, timeout: float | None, target: Cell | None) -> None:
+        if timeout is not None and timeout <= 0 and (target is None or not target.dispatcher.drives_waiters):
+            arrived = self._outcome is not None
+        else:
+            latch = threading.Lock()
+            latch.acquire()
+            self.on_done(latch.release)
+            arrived = execution.wait(latch, timeout, target)
+        if not arrived and self._outcome is None:
+            path = "" if target is None else target.path
+            raise AskTimeout(f"{timeout} seconds", actor=path, target=path, verb="ask")
+
+    def _note_wait(self, here: Cell, target: Cell) -> None:
+        """Note the wait, or withdraw the question: what would wait for itself must not be handled either."""
+        try:
+            execution.enter_wait(here, target)
+        except BaseException as cycle:
+            self.try_fail(cycle)
+            raise

@@ -1,0 +1,241 @@
+"""``@handles`` and ``@handles_batch``: typed dispatch, built once per class.
+
+A handler declares what it handles by the annotation of its message parameter. Everything that is wrong
+with a declaration is an error at the definition of the class, and names the method.
+"""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import pykka
+
+from ..messages.errors import ErrorKind, HandlerDeclarationError
+from ..messages.message import Message
+from .batches import batch_handler
+from .request import Request
+
+if TYPE_CHECKING:
+    from .actor import Actor
+
+__all__ = ["HandlerTable", "handles", "handles_batch"]
+
+F = TypeVar("F", bound=Callable[..., Any])
+Handler = Callable[[Any, Any], Any]
+
+_MARK = "_understudy_handles"
+DEFAULT_BATCH = 1_000
+
+
+class _Declaration:
+    """What a decorator noted on a method."""
+
+    __slots__ = ("batch_size",)
+
+    def __init__(self, batch_size: int | None) -> None:
+        self.batch_size = batch_size
+
+
+class HandlerTable:
+    """What a class of actors handles.
+
+    Attributes:
+        handlers: the handler of each message type, called with the actor and the message.
+        quick: message types whose handler lately took less than a millisecond (see assisted ask).
+        batched: message types that go to a ``@handles_batch`` method.
+        has_async: whether any handler is a coroutine function.
+        starts, stops, fails: whether the class has an ``on_start``, ``on_stop``, ``on_failure`` of its own.
+    """
+
+    __slots__ = ("batched", "fails", "handlers", "has_async", "quick", "starts", "stops")
+
+    def __init__(self) -> None:
+        self.handlers: dict[type, Handler] = {}
+        self.quick: dict[type, bool] = {}
+        self.batched: set[type] = set()
+        self.has_async = False
+        self.starts = self.stops = self.fails = False
+
+    def adopt(self, message_type: type) -> Handler | None:
+        """The handler of the nearest base class of ``message_type``, remembered from now on."""
+        for base in message_type.__mro__[1:]:
+            handler = self.handlers.get(base)
+            if handler is not None:
+                if base in self.batched:
+                    self.batched.add(message_type)
+                self.handlers[message_type] = handler
+                return handler
+        return None
+
+
+def handles(method: F) -> F:
+    """Make a method of an actor the handler of the message type that its parameter is annotated with.
+
+    What the method returns is the reply. A union (``A | B``) declares several types at once.
+
+    Example::
+
+        class Account(Actor):
+            @handles
+            def deposit(self, message: Deposit) -> int: ...
+    """
+    setattr(method, _MARK, _Declaration(None))
+    return method
+
+
+@overload
+def handles_batch(method: F) -> F: ...
+@overload
+def handles_batch(*, max_size: int = DEFAULT_BATCH) -> Callable[[F], F]: ...
+
+
+def handles_batch(method: Any = None, *, max_size: int = DEFAULT_BATCH) -> Any:
+    """Give a method everything of one message type that is waiting, as requests to be answered one by one.
+
+    The parameter is annotated with ``list[Request[M]]``. The requests are in the order they were sent;
+    messages of other types that were sent between them are handled after the batch. A request that is
+    neither answered nor deferred when the method returns is answered with ``actor.reply.missing``.
+
+    Args:
+        method: the method, where the decorator is used without arguments.
+        max_size: how many requests a batch may have at most.
+
+    Example::
+
+        class Store(Actor):
+            @handles_batch
+            def store(self, requests: list[Request[StoreRow]]) -> None:
+                with self.connection.transaction():
+                    ...
+                for request in requests:
+                    request.reply(True)
+    """
+    if method is None:
+        return lambda function: handles_batch_of(function, max_size)
+    return handles_batch_of(method, DEFAULT_BATCH)
+
+
+def handles_batch_of(method: F, max_size: int) -> F:
+    """Mark ``method`` as a batch handler."""
+    setattr(method, _MARK, _Declaration(max_size))
+    return method
+
+
+def build_table(actor_class: type[Actor]) -> HandlerTable:
+    """Read the declarations of a class and its bases.
+
+    Raises:
+        HandlerDeclarationError: a message parameter has no annotation, it is no message type, or two
+            methods handle the same type.
+    """
+    table = HandlerTable()
+    table.starts = actor_class.on_start is not pykka.Actor.on_start
+    table.stops = actor_class.on_stop is not pykka.Actor.on_stop
+    table.fails = actor_class.on_failure is not pykka.Actor.on_failure
+    owners: dict[type, str] = {}
+    namespaces = _enclosing_namespaces(actor_class)
+    for name, declaration in _declarations(actor_class).items():
+        method = inspect.getattr_static(actor_class, name)
+        declared = _declaring_function(actor_class, name)
+        where = f"{actor_class.__qualname__}.{name}"
+        for message_type in _message_types(declared, where, declaration, namespaces):
+            if message_type in owners:
+                raise HandlerDeclarationError(
+                    f"{where} and {actor_class.__qualname__}.{owners[message_type]} both handle "
+                    f"{message_type.__name__}: one message type has one handler",
+                    kind=ErrorKind.HANDLER_DUPLICATE,
+                )
+            owners[message_type] = name
+            table.has_async |= inspect.iscoroutinefunction(method)
+            if declaration.batch_size is None:
+                table.handlers[message_type] = method
+            else:
+                table.batched.add(message_type)
+                table.handlers[message_type] = batch_handler(method, message_type, declaration.batch_size)
+    return table
+
+
+def _declarations(actor_class: type) -> dict[str, _Declaration]:
+    found: dict[str, _Declaration] = {}
+    for base in reversed(actor_class.__mro__):
+        for name, value in vars(base).items():
+            declaration = getattr(value, _MARK, None) if inspect.isfunction(value) else None
+            if declaration is not None:
+                found[name] = declaration
+    return found
+
+
+def _declaring_function(actor_class: type, name: str) -> Any:
+    """The function that carries the declaration; an override may leave the decorator out."""
+    for base in actor_class.__mro__:
+        value = vars(base).get(name)
+        if hasattr(value, _MARK):
+            return value
+    raise AssertionError(name)  # pragma: no cover - _declarations found it a moment ago
+
+
+def _message_types(
+    function: Any, where: str, declaration: _Declaration, namespaces: list[dict[str, Any]]
+) -> list[type]:
+    parameters = list(inspect.signature(function).parameters.values())
+    if len(parameters) < 2 or parameters[1].annotation is inspect.Parameter.empty:
+        raise HandlerDeclarationError(
+            f"{where} does not say what it handles: annotate its message parameter with a Message type",
+            kind=ErrorKind.HANDLER_MISSING_ANNOTATION,
+        )
+    annotation = _resolve(parameters[1].annotation, function, where, namespaces)
+    if declaration.batch_size is not None:
+        inner = typing.get_args(annotation)
+        request = inner[0] if typing.get_origin(annotation) in (list, typing.List) and inner else None  # noqa: UP006
+        if typing.get_origin(request) is not Request:
+            raise HandlerDeclarationError(
+                f"{where} is a batch handler: annotate its parameter with list[Request[M]], not {annotation!r}",
+                kind=ErrorKind.HANDLER_NOT_A_MESSAGE,
+            )
+        annotation = typing.get_args(request)[0]
+    union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+    members = typing.get_args(annotation) if union else (annotation,)
+    return [_checked(member, where) for member in members]
+
+
+def _checked(annotation: Any, where: str) -> type:
+    message_type = typing.get_origin(annotation) or annotation
+    if isinstance(message_type, type) and issubclass(message_type, Message) and message_type is not Message:
+        return message_type
+    raise HandlerDeclarationError(
+        f"{where} is declared to handle {annotation!r}, which is no subclass of Message",
+        kind=ErrorKind.HANDLER_NOT_A_MESSAGE,
+    )
+
+
+def _resolve(annotation: Any, function: Any, where: str, namespaces: list[dict[str, Any]]) -> Any:
+    """Evaluate an annotation that is text (``from __future__ import annotations``) where it was written."""
+    if not isinstance(annotation, str):
+        return annotation
+    names: dict[str, Any] = {}
+    for namespace in reversed(namespaces):
+        names.update(namespace)
+    try:
+        return eval(annotation, function.__globals__, names)  # the module's own source text
+    except Exception as error:
+        raise HandlerDeclarationError(
+            f"{where} is annotated with {annotation!r}, which cannot be resolved here ({error}): "
+            "define or import the message type before the actor, not only under TYPE_CHECKING",
+            kind=ErrorKind.HANDLER_MISSING_ANNOTATION,
+        ) from error
+
+
+def _enclosing_namespaces(actor_class: type) -> list[dict[str, Any]]:
+    """The local names around the class statement, innermost first: message types defined in a function."""
+    found: list[dict[str, Any]] = [dict(vars(actor_class))]
+    frame: types.FrameType | None = sys._getframe(1)
+    while frame is not None:
+        if frame.f_globals.get("__name__") == actor_class.__module__:
+            found.append(frame.f_locals)
+        frame = frame.f_back
+    return found

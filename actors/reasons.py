@@ -1,0 +1,57 @@
+"""Why an incarnation ended: OTP's exit reasons, as values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["KILLED", "NORMAL", "SHUTDOWN", "ActorKilled", "ExitReason"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExitReason:
+    """Why an incarnation of an actor ended.
+
+    Attributes:
+        kind: ``normal`` and ``shutdown`` are orderly ends; ``killed`` and ``error`` are abnormal,
+            and make a *transient* child restart.
+        info: what ``shutdown`` was given with, OTP's ``{shutdown, Info}``.
+        error: the exception that escaped, for ``error``.
+    """
+
+    kind: Literal["normal", "shutdown", "killed", "error"]
+    info: object = None
+    error: BaseException | None = None
+
+    @property
+    def abnormal(self) -> bool:
+        """Whether a transient child is restarted after it."""
+        return self.kind in ("killed", "error")
+
+    @classmethod
+    def of(cls, error: BaseException) -> ExitReason:
+        """The reason for an exception that escaped."""
+        return KILLED if isinstance(error, ActorKilled) else cls("error", error=error)
+
+    @classmethod
+    def shutdown(cls, info: object) -> ExitReason:
+        """An orderly end with something to say, OTP's ``{shutdown, Info}``."""
+        return cls("shutdown", info=info)
+
+    def __str__(self) -> str:
+        if self.error is not None:
+            return f"error({type(self.error).__name__}: {self.error})"
+        return self.kind if self.info is None else f"{self.kind}({self.info!r})"
+
+
+NORMAL = ExitReason("normal")
+SHUTDOWN = ExitReason("shutdown")
+KILLED = ExitReason("killed")
+
+
+class ActorKilled(BaseException):
+    """Injected into the thread of a handler that outlived its shutdown deadline.
+
+    A ``BaseException``, so that an ``except Exception`` in a handler does not swallow it. It lands at
+    the next bytecode of the handler; a handler that sits in a C call never sees it and is abandoned.
+    """

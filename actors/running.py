@@ -1,0 +1,365 @@
+"""Running an actor: a slice of its mailbox on a worker, or one message on the asking thread (assisted ask).
+
+Everything here is called by whoever holds the cell's token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import threading
+import time
+from collections.abc import Coroutine
+from typing import Any
+
+import pykka
+from pykka.messages import _ActorStop as ActorStop
+
+from ..messages.errors import Refusal, UnhandledMessage
+from . import execution, killing, lifecycle
+from .answers import is_due
+from .cell import CLOSED, RUNNING, Cell, ending
+from .future import Future
+from .reasons import NORMAL, ActorKilled, ExitReason
+from .request import Request
+
+__all__ = ["BOOT", "assist", "can_assist", "run", "run_async"]
+
+SLICE = 256
+"""How many messages an actor handles before other ready actors get the thread."""
+
+SLOW = 0.001
+"""Seconds: a handler that takes longer is not run on the asking thread for the next ``SLOW_FOR`` seconds."""
+
+SLOW_FOR = 1.0
+
+MAX_ASSIST_DEPTH = 24
+"""How many assisted asks may be nested on one thread's stack."""
+
+BOOT = object()
+"""On the control lane of an actor started pykka's way: run ``on_start``."""
+
+pykka_logger = logging.getLogger("pykka")
+get_ident = threading.get_ident
+perf_counter = time.perf_counter
+
+
+def run(cell: Cell) -> None:
+    """Handle what waits, up to a slice, on this thread; then give the token back."""
+    actor = cell.actor
+    previous = execution.current.set(cell)
+    cell.runner = get_ident()
+    started = perf_counter()
+    handled = _run_slice(cell, actor)
+    execution.current.reset(previous)
+    if handled < 0:
+        killing.forget_pending(get_ident())
+    else:
+        elapsed = perf_counter() - started
+        if elapsed > SLOW and elapsed > SLOW * handled:
+            cell.slow_until = cell.runtime.clock() + SLOW_FOR
+        _leave(cell, actor)
+
+
+def _run_slice(cell: Cell, actor: Any) -> int:  # noqa: C901  # the hot loop: a call per message would cost a tenth
+    """Handle what waits; returns how many messages, or -1 if the incarnation is over."""
+    queue = cell.queue
+    find = cell.handlers.handlers.get
+    left = SLICE
+    item: Any = None
+    while left:
+        try:
+            while left:
+                if cell.control:
+                    if not _obey(cell, actor):
+                        return -1
+                    actor = cell.actor
+                    continue
+                try:
+                    item = queue.popleft()
+                except IndexError:
+                    return SLICE - left
+                left -= 1
+                if cell.room_waiters:
+                    cell.admit()
+                cell.current = item
+                if type(item) is Request:
+                    _serve(cell, actor, item)
+                    if cell.actor is not actor:
+                        return -1
+                    continue
+                handler = find(type(item))
+                if handler is not None:
+                    handler(actor, item)
+                else:
+                    _other(cell, actor, item)
+                    if cell.actor is not actor:
+                        return -1
+        except BaseException as error:
+            if not _failed(cell, actor, item, error):
+                return -1
+    return SLICE
+
+
+async def run_async(cell: Cell) -> None:
+    """As ``run``, on the event loop: a handler that is a coroutine is awaited before the next message."""
+    actor = cell.actor
+    execution.current.set(cell)
+    cell.runner = get_ident()
+    left = SLICE
+    item: Any = None
+    while left:
+        try:
+            if cell.control:
+                if not await _obey_async(cell, actor):
+                    return
+                actor = cell.actor
+                continue
+            try:
+                item = cell.queue.popleft()
+            except IndexError:
+                break
+            left -= 1
+            if cell.room_waiters:
+                cell.admit()
+            cell.current = item
+            request = item if type(item) is Request else None
+            if request is not None and not is_due(cell, request):
+                continue
+            message = item if request is None else request.message
+            handler = cell.handlers.handlers.get(type(message))
+            value = _other(cell, actor, item) if handler is None else handler(actor, message)
+            if isinstance(value, Coroutine):
+                value = await value
+            if cell.actor is not actor:
+                return
+            if request is not None and request.reply_to is not None and not request.deferred:
+                request.reply_to.try_set(value)
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and cell.actor is actor and not _loop_is_closing():
+                error = ActorKilled()
+            if not _failed(cell, actor, item, error):
+                return
+    _leave(cell, actor)
+
+
+def _loop_is_closing() -> bool:
+    return not asyncio.get_running_loop().is_running()
+
+
+def can_assist(cell: Cell, message_type: type) -> bool:
+    """Whether an idle ``cell`` may be run by the thread that asks: its handler has been quick, and no loop is here.
+
+    The caller has claimed the cell.
+    """
+    return (
+        cell.handlers.quick.get(message_type, False)
+        and cell.state == RUNNING
+        and not cell.queue
+        and not cell.control
+        and execution.host.depth < MAX_ASSIST_DEPTH
+        and cell.slow_until <= cell.runtime.clock()
+        and asyncio._get_running_loop() is None
+    )
+
+
+def assist(cell: Cell, request: Request[Any], here: Cell | None) -> Any:
+    """Run one request of a claimed cell on the asking thread; returns the reply or raises what the asker gets."""
+    actor = cell.actor
+    message = request.message
+    message_type = type(message)
+    previous = execution.current.set(cell)
+    host = execution.host
+    host.depth += 1
+    if here is not None:
+        here.waiting_on += (cell,)
+    cell.runner = get_ident()
+    cell.current = request
+    started = perf_counter()
+    try:
+        value = cell.handlers.handlers[message_type](actor, message)
+    except BaseException as error:
+        request.reply_to = request.reply_to or Future()
+        if _failed(cell, actor, request, error):
+            _leave(cell, actor)
+        if isinstance(error, (KeyboardInterrupt, SystemExit)):
+            raise
+        return request.reply_to.get(timeout=0)
+    finally:
+        host.depth -= 1
+        execution.current.reset(previous)
+        if here is not None:
+            execution.leave_wait(here, cell)
+    _time(cell, message_type, perf_counter() - started)
+    fenced = cell.actor is not actor
+    _leave(cell, actor)
+    if request.deferred or fenced:
+        assert request.reply_to is not None
+        return request.reply_to.get(timeout=_remaining(cell, request))
+    return value
+
+
+def _remaining(cell: Cell, request: Request[Any]) -> float | None:
+    return None if request.deadline is None else max(0.0, request.deadline - cell.runtime.clock())
+
+
+def _leave(cell: Cell, actor: Any) -> None:
+    """End a run: let go of the cell, unless the incarnation was taken away from this thread meanwhile."""
+    with ending:
+        if cell.actor is not actor:
+            killing.forget_pending(get_ident())
+            return
+        cell.runner = 0
+        cell.current = None
+    cell.settle()
+
+
+def _serve(cell: Cell, actor: Any, request: Request[Any]) -> None:
+    """Handle one ask and answer it."""
+    if not is_due(cell, request):
+        return
+    message = request.message
+    message_type = type(message)
+    handler = cell.handlers.handlers.get(message_type)
+    if handler is None:
+        value = _other(cell, actor, request)
+        if request.reply_to is not None and request.reply_to.done:
+            return
+    else:
+        started = perf_counter()
+        value = handler(actor, message)
+        _time(cell, message_type, perf_counter() - started)
+    if request.reply_to is not None and not request.deferred:
+        request.reply_to.try_set(value)
+
+
+def _time(cell: Cell, message_type: type, elapsed: float) -> None:
+    """Learn whether the handler is quick enough to be run by those who ask."""
+    if elapsed > SLOW:
+        cell.handlers.quick[message_type] = False
+        cell.slow_until = cell.runtime.clock() + SLOW_FOR
+    elif message_type not in cell.handlers.batched:
+        cell.handlers.quick[message_type] = True
+
+
+def _other(cell: Cell, actor: Any, item: Any) -> Any:
+    """A message that no handler is declared for: pykka's own, a subclass's, or one for ``on_receive``."""
+    message = item.message if type(item) is Request else item
+    handler = cell.handlers.adopt(type(message))
+    if handler is not None:
+        return handler(actor, message)
+    if type(message) is ActorStop and cell.parent is None:
+        _stop_as_in_pykka(cell, actor, item)
+        return None
+    return actor._handle_receive(message)
+
+
+def _stop_as_in_pykka(cell: Cell, actor: Any, item: Any) -> None:
+    """Pykka's stop: runs ``on_stop``, closes the mailbox, answers what waited behind it."""
+    cell.state = CLOSED
+    cell.limit = -1
+    actor._stop()
+    _close_unsupervised(cell)
+    if type(item) is Request and item.reply_to is not None:
+        item.reply_to.try_set(None)
+
+
+def _close_unsupervised(cell: Cell) -> None:
+    if lifecycle.incarnation_over(cell, cell.actor, NORMAL):
+        lifecycle.close(cell, NORMAL)
+
+
+def _obey(cell: Cell, actor: Any) -> bool:
+    """Do what comes first on the control lane; returns whether the incarnation goes on."""
+    assert cell.control is not None
+    item = cell.control.popleft()
+    if isinstance(item, lifecycle.End):
+        lifecycle.end_now(cell, actor, item.reason)
+    elif item is BOOT:
+        return _boot(cell, actor)
+    else:
+        actor.on_signal(item)
+    return cell.actor is actor
+
+
+async def _obey_async(cell: Cell, actor: Any) -> bool:
+    assert cell.control is not None
+    item = cell.control[0]
+    if isinstance(item, lifecycle.End) and cell.handlers.stops and asyncio.iscoroutinefunction(actor.on_stop):
+        cell.control.popleft()
+        try:
+            await actor.on_stop()
+        except BaseException as error:
+            lifecycle.end_now(cell, actor, ExitReason.of(error), error)
+        else:
+            lifecycle.incarnation_over(cell, actor, item.reason)
+        return False
+    return _obey(cell, actor)
+
+
+def _boot(cell: Cell, actor: Any) -> bool:
+    try:
+        actor.on_start()
+    except Exception:
+        _pykka_failure(cell, actor, call_hook=False)
+        return False
+    return True
+
+
+def _failed(cell: Cell, actor: Any, item: Any, error: BaseException) -> bool:
+    """An exception escaped a handler; returns whether the incarnation goes on."""
+    if cell.actor is not actor:  # it was fenced while it ran: nobody listens to it any more
+        killing.forget_pending(get_ident())
+        return False
+    if isinstance(error, (Refusal, UnhandledMessage)):
+        _refuse(cell, item, error)
+        return True
+    if cell.parent is not None:
+        lifecycle.crashed(cell, actor, item, error)
+        return False
+    return _failed_as_in_pykka(cell, actor, item, error)
+
+
+def _refuse(cell: Cell, item: Any, error: Refusal | UnhandledMessage) -> None:
+    """Answer the asker with the refusal; the actor is as well as before."""
+    if type(item) is Request and item.reply_to is not None:
+        item.reply_to.try_fail(error)
+    else:
+        message = item.message if type(item) is Request else item
+        reason = "refused" if isinstance(error, Refusal) else "unhandled"
+        cell.runtime.events.dead_letter(cell.path, message, reason)
+
+
+def _failed_as_in_pykka(cell: Cell, actor: Any, item: Any, error: BaseException) -> bool:
+    """What pykka does, with its texts: an ask's exception goes to the asker, a tell's ends the actor."""
+    reply_to = item.reply_to if type(item) is Request else None
+    if isinstance(error, Exception):
+        if reply_to is not None:
+            pykka_logger.info(f"Exception returned from {actor} to caller:", exc_info=error)  # noqa: G004
+            reply_to.try_fail(error)
+            return True
+        _pykka_failure(cell, actor, call_hook=True)
+        return False
+    pykka_logger.debug(f"{error!r} in {actor}. Stopping all actors.")  # noqa: G004
+    cell.limit = -1
+    cell.state = CLOSED
+    actor._stop()
+    if reply_to is not None:
+        reply_to.try_fail(error)
+    _close_unsupervised(cell)
+    pykka.ActorRegistry.stop_all()
+    return False
+
+
+def _pykka_failure(cell: Cell, actor: Any, *, call_hook: bool) -> None:
+    cell.state = CLOSED
+    cell.limit = -1
+    info = sys.exc_info()
+    actor._handle_failure(*info)
+    if call_hook:
+        try:
+            actor.on_failure(*info)
+        except Exception:
+            actor._handle_failure(*sys.exc_info())
+    _close_unsupervised(cell)
