@@ -82,15 +82,15 @@ docs: $(VENV)/.run ## rewrite the generated parts of the documentation
 
 .PHONY: test-all-pythons
 test-all-pythons: ## the suite on every CPython of 3.11, 3.12 and 3.13 that is on PATH or in pyenv
-	@for version in 3.11 3.12 3.13; do \
+	@status=0; for version in 3.11 3.12 3.13; do \
 	    python=; \
 	    for candidate in python$$version "$${PYENV_ROOT:-$$HOME/.pyenv}"/versions/$$version.*/bin/python; do \
 	        "$$candidate" -c 'import ensurepip' >/dev/null 2>&1 && { python=$$candidate; break; }; \
 	    done; \
 	    if [ -z "$$python" ]; then echo "== CPython $$version: not found"; continue; fi; \
 	    echo "== $$($$python --version) ($$python)"; \
-	    $(MAKE) test PYTHON="$$python" VENV=.venvs/$$version || exit 1; \
-	done
+	    $(MAKE) test PYTHON="$$python" VENV=.venvs/$$version || status=1; \
+	done; exit $$status
 
 .PHONY: test-lower-bounds
 test-lower-bounds: ## the suite on the lowest version of every dependency that setup.cfg allows
