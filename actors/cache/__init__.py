@@ -1,1 +1,1 @@
-"""The cache actor and its backends."""
+"""The cache: values and bounded lists that are forgotten in time."""
