@@ -1,12 +1,7 @@
-"""The catalogue of errors: one row for each kind, and all that is known about it.
-
-`python -m understudy.messages.catalogue` prints it as docs/errors.md.
-"""
+"""The catalogue of errors: one row for each kind, and all that is known about it."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable
 from typing import NamedTuple
 
 from . import errors as e
@@ -308,27 +303,3 @@ _BY_KIND: dict[str, Entry] = {entry.kind: entry for entry in CATALOGUE}
 def entry_of(kind: str) -> Entry | None:
     """Find the row of a kind; None for a kind that is not of this catalogue."""
     return _BY_KIND.get(kind)
-
-
-def render(entries: Iterable[Entry] = CATALOGUE) -> str:
-    """Write the catalogue as the page docs/errors.md."""
-    lines = [
-        "# Errors",
-        "",
-        "Every failure that a caller can see has a code (its family), a kind and an exception. *Retry* tells",
-        "whether the same request, made again later, may succeed. This page is generated from",
-        "`messages/catalogue.py`: `python -m understudy.messages.catalogue > docs/errors.md`.",
-        "",
-        "| code | kind | exception | HTTP | retry | what happened | what to do |",
-        "|---|---|---|---|---|---|---|",
-    ]
-    lines += [
-        f"| {row.code.hex} {row.code.name} | `{row.kind}` | `{row.exception.__name__}` | {row.status} "
-        f"| {'yes' if row.retryable else 'no'} | {row.meaning} | {row.advice} |"
-        for row in entries
-    ]
-    return "\n".join(lines) + "\n"
-
-
-if __name__ == "__main__":
-    sys.stdout.write(render())

@@ -105,9 +105,7 @@ def decode(body: Body, message_type: type[M], *, max_body: int = MAX_BODY) -> M:
     return message
 
 
-def decode_named(
-    body: Body, *, registry: WireRegistry = default_registry, max_body: int = MAX_BODY
-) -> Message[object]:
+def decode_named(body: Body, *, registry: WireRegistry = default_registry, max_body: int = MAX_BODY) -> Message[object]:
     """Read a message from an envelope that names its type.
 
     Args:
@@ -120,9 +118,7 @@ def decode_named(
     """
     envelope = _read(body, "envelope", max_body)
     if not isinstance(envelope, dict):
-        raise CodecError(
-            f"envelope: expected an object, got {_json_type(envelope)}", kind=ErrorKind.BODY_INVALID
-        )
+        raise CodecError(f"envelope: expected an object, got {_json_type(envelope)}", kind=ErrorKind.BODY_INVALID)
     for field in ("type", "data"):
         if field not in envelope:
             raise _error(Fault(ErrorKind.FIELD_MISSING, "this field is missing", field), "envelope")
@@ -131,9 +127,7 @@ def decode_named(
         raise _error(Fault(ErrorKind.FIELD_UNKNOWN, "there is no such field", unknown), "envelope")
     name = envelope["type"]
     if not isinstance(name, str):
-        raise _error(
-            Fault(ErrorKind.FIELD_INVALID, f"expected a name, got {_json_type(name)}", "type"), "envelope"
-        )
+        raise _error(Fault(ErrorKind.FIELD_INVALID, f"expected a name, got {_json_type(name)}", "type"), "envelope")
     message: Message[object] = _convert(envelope["data"], registry.type_of(name), name)
     return message
 
@@ -233,11 +227,7 @@ def _convert(value: object, wanted: Any, name: str) -> Any:
     except msgspec.ValidationError as error:
         fault = fault_of_fields(str(error))
         hint = ""
-        if (
-            fault.kind is ErrorKind.FIELD_UNKNOWN
-            and "." not in fault.path
-            and hasattr(wanted, "__struct_fields__")
-        ):
+        if fault.kind is ErrorKind.FIELD_UNKNOWN and "." not in fault.path and hasattr(wanted, "__struct_fields__"):
             hint = did_you_mean(fault.path, wanted.__struct_encode_fields__)
         raise _error(fault._replace(text=fault.text + hint), name) from None
     except RecursionError as error:
@@ -249,9 +239,7 @@ def _convert(value: object, wanted: Any, name: str) -> Any:
 
 def _error(fault: Fault, name: str) -> CodecError:
     where = f"{name}: {fault.path[:_MAX_TEXT]}: " if fault.path else f"{name}: "
-    return CodecError(
-        where + fault.text[:_MAX_TEXT], kind=fault.kind, field=fault.path[:_MAX_TEXT], message_type=name
-    )
+    return CodecError(where + fault.text[:_MAX_TEXT], kind=fault.kind, field=fault.path[:_MAX_TEXT], message_type=name)
 
 
 def _too_large(size: int, name: str, max_body: int) -> CodecError:
@@ -263,9 +251,7 @@ def _too_large(size: int, name: str, max_body: int) -> CodecError:
 
 
 def _too_deep(name: str) -> CodecError:
-    return CodecError(
-        f"{name}: nested too deeply, or contains itself", kind=ErrorKind.BODY_TOO_DEEP, message_type=name
-    )
+    return CodecError(f"{name}: nested too deeply, or contains itself", kind=ErrorKind.BODY_TOO_DEEP, message_type=name)
 
 
 def _json_type(value: object) -> str:

@@ -7,6 +7,7 @@ error that names the place. Nothing here recurses, and nothing takes more than l
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from math import isfinite
 from typing import Any, Final, NamedTuple
 
@@ -52,15 +53,11 @@ def fault_of_value(value: object) -> Fault | None:
         item, depth, path = waiting.pop()
         if isinstance(item, dict | list | tuple):
             if depth > MAX_DEPTH:
-                return Fault(
-                    ErrorKind.BODY_TOO_DEEP, f"nested more than {MAX_DEPTH:,} levels deep", _show(path, 8)
-                )
+                return Fault(ErrorKind.BODY_TOO_DEEP, f"nested more than {MAX_DEPTH:,} levels deep", _show(path, 8))
             inner = item.items() if isinstance(item, dict) else enumerate(item)
             for key, part in inner:
                 if isinstance(key, str) and not _encodable(key):
-                    return Fault(
-                        ErrorKind.VALUE_UNSERIALISABLE, "a key holds half a surrogate pair", _show(path)
-                    )
+                    return Fault(ErrorKind.VALUE_UNSERIALISABLE, "a key holds half a surrogate pair", _show(path))
                 waiting.append((part, depth + 1, (path, key)))
         else:
             fault = _fault_of_atom(item)
@@ -116,8 +113,13 @@ _NINETEEN = b"0" * len(str(-INT_MIN))
 
 # A string's closing quote is optional: were it not, each quote of a broken body would be searched to the end.
 _STRING = rb'"(?:[^"\\]++|\\.)*+"?'
-_STRING_OR_NUMBER = re.compile(_STRING + rb"|-?[0-9]++(?:[.eE][0-9eE.+-]*+)?", re.DOTALL)
-_STRING_OR_BRACKET = re.compile(_STRING + rb"|[\[{}\]]", re.DOTALL)
+_STRING_OR_NUMBER = _STRING + rb"|-?[0-9]++(?:[.eE][0-9eE.+-]*+)?"
+_STRING_OR_BRACKET = _STRING + rb"|[\[{}\]]"
+
+
+def _tokens(pattern: bytes, body: bytes | bytearray) -> Iterator[bytes]:
+    # Compiled when first needed (and kept by `re`): most programs never see such a body.
+    return (found.group() for found in re.finditer(pattern, body, re.DOTALL))
 
 
 def has_long_number(body: bytes | bytearray) -> bool:
@@ -131,8 +133,7 @@ def fault_of_numbers(body: bytes | bytearray) -> Fault | None:
     Args:
         body: JSON that was parsed without an error.
     """
-    for found in _STRING_OR_NUMBER.finditer(body):
-        token = found.group()
+    for token in _tokens(_STRING_OR_NUMBER, body):
         if token[:1] == b'"' or len(token) < len(_NINETEEN) or not token.removeprefix(b"-").isdigit():
             continue
         # By length first: Python refuses to convert some thousand digits.
@@ -162,8 +163,7 @@ def fault_of_body(body: bytes | bytearray, reason: str) -> Fault:
 
 def _deeper_than(limit: int, body: bytes | bytearray) -> bool:
     depth = 0
-    for found in _STRING_OR_BRACKET.finditer(body):
-        token = found.group()
+    for token in _tokens(_STRING_OR_BRACKET, body):
         if token in b"[{":
             depth += 1
             if depth > limit:
@@ -173,8 +173,8 @@ def _deeper_than(limit: int, body: bytes | bytearray) -> bool:
     return False
 
 
-_MSGSPEC_PATH = re.compile(r" - at (?:`key` in )?`\$\.?(.*)`$", re.DOTALL)
-_MSGSPEC_FIELD = re.compile(r"Object (contains unknown|missing required) field `(.*)`", re.DOTALL)
+_MSGSPEC_PATH = r"(?s) - at (?:`key` in )?`\$\.?(.*)`$"
+_MSGSPEC_FIELD = r"(?s)Object (contains unknown|missing required) field `(.*)`"
 
 
 def fault_of_fields(reason: str) -> Fault:
@@ -183,10 +183,10 @@ def fault_of_fields(reason: str) -> Fault:
     Args:
         reason: Such as ``Expected `int`, got `str` - at `$.amount` ``.
     """
-    at = _MSGSPEC_PATH.search(reason)
+    at = re.search(_MSGSPEC_PATH, reason)
     path = at.group(1) if at else ""
     text = reason[: at.start()] if at else reason
-    field = _MSGSPEC_FIELD.fullmatch(text)
+    field = re.fullmatch(_MSGSPEC_FIELD, text)
     if field is None:
         return Fault(ErrorKind.FIELD_INVALID, text[:1].lower() + text[1:], path)
     name = f"{path}.{field.group(2)}" if path else field.group(2)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 MASK = "***"
 MAX_TEXT = 4096
@@ -12,28 +13,32 @@ MAX_TEXT = 4096
 #
 # scheme://user:password@host; the user stays, for "which account was refused?" is the first question.
 # Greedy, up to the last "@": a password may hold "@" and "/". Digits before a path are a port.
-_URL_CREDENTIALS = re.compile(r"(?<=://)([^\s/?#:@'\"]{0,256}):(?!\d{1,5}[/?#])[^\s'\"]{0,512}@")
+_URL_CREDENTIALS = r"(?<=://)([^\s/?#:@'\"]{0,256}):(?!\d{1,5}[/?#])[^\s'\"]{0,512}@"
 # An account without a password is a token where HTTP is spoken.
-_URL_TOKEN = re.compile(r"(?i)\b(https?://)[^\s/?#:@'\"]{1,256}@")
-_NAMED_SECRET = re.compile(
-    r"""(?ix)
+_URL_TOKEN = r"(?i)\b(https?://)[^\s/?#:@'\"]{1,256}@"
+_NAMED_SECRET = r"""(?ix)
     (?P<name>  (?: password | passwd | passphrase | pwd | secret | token | credential
                  | api[_-]?key | access[_-]?key | unique_key )
                [\w-]{0,16} ["']? \s{0,4} [=:] \s{0,4} )
     (?P<value> "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | [^\s,;&"'(){}\[\]]+ )
     """
-)
-_BEARER = re.compile(r"(?i)\b(bearer|basic)\s{1,4}[\w.~+/=-]{8,}")
+_BEARER = r"(?i)\b(bearer|basic)\s{1,4}[\w.~+/=-]{8,}"
+
+
+@cache
+def _compiled(pattern: str) -> re.Pattern[str]:
+    """Compile a pattern when it is first needed: most programs start without an error."""
+    return re.compile(pattern)
 
 
 def redact(text: str) -> str:
     """Replace the credentials in URLs, and the values of password, secret, token and key pairs, by `***`."""
     if "://" in text:
-        text = _URL_CREDENTIALS.sub(rf"\1:{MASK}@", text)
-        text = _URL_TOKEN.sub(rf"\1{MASK}@", text)
+        text = _compiled(_URL_CREDENTIALS).sub(rf"\1:{MASK}@", text)
+        text = _compiled(_URL_TOKEN).sub(rf"\1{MASK}@", text)
     if "=" in text or ":" in text:
-        text = _NAMED_SECRET.sub(rf"\g<name>{MASK}", text)
-    return _BEARER.sub(rf"\1 {MASK}", text)
+        text = _compiled(_NAMED_SECRET).sub(rf"\g<name>{MASK}", text)
+    return _compiled(_BEARER).sub(rf"\1 {MASK}", text) if " " in text else text
 
 
 def clean(text: str, limit: int = MAX_TEXT) -> str:

@@ -15,7 +15,7 @@ from .suggest import did_you_mean
 
 M = TypeVar("M", bound=Message[object])
 
-_WIRE_NAME = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
+_WIRE_NAME = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 MAX_NAME = 255
 """How many characters a wire name may have: as many as AMQP's short strings."""
 
@@ -51,7 +51,7 @@ class WireRegistry:
             CodecError: `codec.type.invalid` for a name of another form, or what is not a message type;
                 `codec.type.duplicate` if the name belongs to another type, or the type has another name.
         """
-        if not isinstance(name, str) or len(name) > MAX_NAME or not _WIRE_NAME.fullmatch(name):
+        if not isinstance(name, str) or len(name) > MAX_NAME or not re.fullmatch(_WIRE_NAME, name):
             raise CodecError(
                 f"{name!r:.300} is not a wire name: words of letters, digits, _ and -, joined by dots",
                 kind=ErrorKind.TYPE_INVALID,

@@ -195,9 +195,7 @@ def _code_of(kind: str) -> ErrorCode:
     return row.code if row else ErrorCode.HANDLER
 
 
-def _one(
-    error: BaseException, code: int, kind: str, context: _Context, below: ErrorResponse | None
-) -> ErrorResponse:
+def _one(error: BaseException, code: int, kind: str, context: _Context, below: ErrorResponse | None) -> ErrorResponse:
     """Build the response of one error; one that is not ours has the family of the error above it."""
     text = text_of(error)
     if isinstance(error, ActorError):

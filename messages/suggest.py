@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from difflib import get_close_matches
 
 
 def did_you_mean(word: object, known: Iterable[str]) -> str:
@@ -15,6 +14,8 @@ def did_you_mean(word: object, known: Iterable[str]) -> str:
     """
     if not isinstance(word, str) or len(word) > MAX_WORD:
         return ""
+    from difflib import get_close_matches  # only on failing paths, so not at every start
+
     names = [name for name, _ in zip(known, range(MAX_KNOWN), strict=False)]
     by_folded = {name.casefold(): name for name in names}
     near = get_close_matches(word.casefold(), by_folded, n=1, cutoff=0.6)
