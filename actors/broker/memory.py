@@ -192,9 +192,7 @@ class MemoryBroker:
                     kind=ErrorKind.DECLARATION_INVALID,
                 )
             if binding.exchange not in self.server.exchanges:
-                raise BrokerError(
-                    f"there is no exchange {binding.exchange!r}", kind=ErrorKind.EXCHANGE_UNKNOWN
-                )
+                raise BrokerError(f"there is no exchange {binding.exchange!r}", kind=ErrorKind.EXCHANGE_UNKNOWN)
             self.server.queue(binding.queue)
             self.server.bind(binding)
 
@@ -218,9 +216,7 @@ class MemoryBroker:
             queue = self.server.queue(subscription.queue)
             known = self._consumers.get(subscription.tag)
             if known is not None and known.open:
-                raise BrokerError(
-                    f"consumer tag {subscription.tag!r} is in use", kind=ErrorKind.CONSUMER_INVALID
-                )
+                raise BrokerError(f"consumer tag {subscription.tag!r} is in use", kind=ErrorKind.CONSUMER_INVALID)
             if type(subscription.prefetch) is not int or subscription.prefetch < 1:
                 raise BrokerError(
                     f"consumer {subscription.tag!r}: prefetch={subscription.prefetch!r} is no int above 0",

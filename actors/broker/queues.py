@@ -46,9 +46,7 @@ class MemoryQueue:
 
     def __init__(self, declared: Queue) -> None:
         self.max_length = DEFAULT_QUEUE_LENGTH if declared.max_length is None else declared.max_length
-        self.delivery_limit = (
-            DEFAULT_DELIVERY_LIMIT if declared.delivery_limit is None else declared.delivery_limit
-        )
+        self.delivery_limit = DEFAULT_DELIVERY_LIMIT if declared.delivery_limit is None else declared.delivery_limit
         self.declared = replace(declared, max_length=self.max_length, delivery_limit=self.delivery_limit)
         self._numbers = count()
         self._fresh: deque[Entry] = deque()

@@ -50,9 +50,7 @@ def headers_match(wanted: Headers, headers: Headers) -> bool:
 
     ``any`` without a single value to compare matches nothing, ``all`` without one everything, as in AMQP.
     """
-    compared = (
-        _header_matches(value, headers, name) for name, value in wanted.items() if not name.startswith("x-")
-    )
+    compared = (_header_matches(value, headers, name) for name, value in wanted.items() if not name.startswith("x-"))
     return any(compared) if wanted.get("x-match", "all") == "any" else all(compared)
 
 

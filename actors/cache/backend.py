@@ -20,9 +20,7 @@ from ...messages.cache import (
     CacheSet,
 )
 
-Operation: TypeAlias = (
-    CacheGet | CacheSet | CacheAppend | CacheItems | CacheDelete | CacheExpire | CacheRemaining
-)
+Operation: TypeAlias = CacheGet | CacheSet | CacheAppend | CacheItems | CacheDelete | CacheExpire | CacheRemaining
 
 Outcome: TypeAlias = Any
 """What the operation's message says that it is answered with, or the `CacheError` that it is refused with."""

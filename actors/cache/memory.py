@@ -206,8 +206,7 @@ class MemoryCache:
         with self._store.lock:
             if self._closed:
                 return [
-                    CacheError("the connection to the cache is closed", kind=ErrorKind.CACHE_CLOSED)
-                    for _ in operations
+                    CacheError("the connection to the cache is closed", kind=ErrorKind.CACHE_CLOSED) for _ in operations
                 ]
             return [self._store.run(operation) for operation in operations]
 
@@ -235,7 +234,7 @@ def _json(key: str, value: object) -> bytes:
         return encode_reply(value)
     except CodecError as error:
         raise CacheError(
-            f"key {key!r}: {error}", kind=ErrorKind.CACHE_REQUEST_INVALID, cause=error
+            f"key {key!r}: {str(error).removeprefix('reply: ')}", kind=ErrorKind.CACHE_REQUEST_INVALID, cause=error
         ) from error
 
 

@@ -82,9 +82,7 @@ def check_ttl(ttl: float) -> None:
         LockError: `lock.request.invalid`.
     """
     if not (isfinite(ttl) and ttl > 0):
-        raise LockError(
-            f"ttl={ttl!r} must be finite and above 0 seconds", kind=ErrorKind.LOCK_REQUEST_INVALID
-        )
+        raise LockError(f"ttl={ttl!r} must be finite and above 0 seconds", kind=ErrorKind.LOCK_REQUEST_INVALID)
 
 
 class LockBackend(Protocol):

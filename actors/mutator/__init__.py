@@ -1,1 +1,1 @@
-"""The mutator actor, which alone writes to the store, and its backends."""
+"""The mutator, which alone writes to the store, and the accessor, which reads from it."""

@@ -218,7 +218,5 @@ def test_what_cannot_be_consumed_is_refused(client: Any) -> None:
         ("letters", "tag", 0, "broker.consumer.invalid"),
     ):
         with pytest.raises(BrokerError) as caught:
-            client.backend.consume(
-                Subscription(queue, tag, prefetch, lambda delivery: None, lambda error: None)
-            )
+            client.backend.consume(Subscription(queue, tag, prefetch, lambda delivery: None, lambda error: None))
         assert caught.value.kind == kind

@@ -97,9 +97,7 @@ def test_declaring_the_same_again_is_free(client: Any) -> None:
 
 def test_declaring_an_exchange_differently_names_the_argument(client: Any) -> None:
     client.exchange("SavageEx", "fanout")
-    with pytest.raises(
-        BrokerError, match="'SavageEx' exists with type='fanout', declared with type='topic'"
-    ) as caught:
+    with pytest.raises(BrokerError, match="'SavageEx' exists with type='fanout', declared with type='topic'") as caught:
         client.exchange("SavageEx", "topic")
     assert caught.value.kind == "broker.exchange.mismatch"
     with pytest.raises(BrokerError, match="durable"):

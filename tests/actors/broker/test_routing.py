@@ -55,9 +55,7 @@ headers = st.dictionaries(st.sampled_from(["a", "b", "c"]), values)
 
 
 @given(headers, headers)
-def test_headers_matching_agrees_with_the_definition(
-    wanted: dict[str, object], given_: dict[str, object]
-) -> None:
+def test_headers_matching_agrees_with_the_definition(wanted: dict[str, object], given_: dict[str, object]) -> None:
     same = [
         name in given_ and (value is None or (value == given_[name] and type(value) is type(given_[name])))
         for name, value in wanted.items()

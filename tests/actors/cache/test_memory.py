@@ -76,9 +76,7 @@ class CacheAgainstModel(RuleBasedStateMachine):
     def get(self, key: str) -> None:
         self.expired_first()
         expected = self.content[key] if self.use(key) else None
-        assert self.run(CacheGet(key)) == (
-            "cache.value.wrong_type" if isinstance(expected, list) else expected
-        )
+        assert self.run(CacheGet(key)) == ("cache.value.wrong_type" if isinstance(expected, list) else expected)
 
     @rule(key=KEYS, item_id=st.sampled_from(["", *"uvwxyz"]), expires=EXPIRES)
     def append(self, key: str, item_id: str, expires: int | None) -> None:
@@ -116,9 +114,7 @@ class CacheAgainstModel(RuleBasedStateMachine):
     def items(self, key: str) -> None:
         self.expired_first()
         expected = self.content[key] if self.use(key) else []
-        assert self.run(CacheItems(key)) == (
-            expected if isinstance(expected, list) else "cache.value.wrong_type"
-        )
+        assert self.run(CacheItems(key)) == (expected if isinstance(expected, list) else "cache.value.wrong_type")
 
     @rule(key=KEYS)
     def remaining(self, key: str) -> None:
