@@ -45,13 +45,13 @@ get_ident = threading.get_ident
 perf_counter = time.perf_counter
 
 
-def run(cell: Cell) -> None:
-    """Handle what waits, up to a slice, on this thread; then give the token back."""
+def run(cell: Cell, limit: int = SLICE) -> None:
+    """Handle what waits, up to ``limit`` messages and signals, on this thread; then give the token back."""
     actor = cell.actor
     previous = execution.current.set(cell)
     cell.runner = get_ident()
     started = perf_counter()
-    handled = _run_slice(cell, actor)
+    handled = _run_slice(cell, actor, limit)
     execution.current.reset(previous)
     if handled < 0:
         killing.forget_pending(get_ident())
@@ -62,16 +62,17 @@ def run(cell: Cell) -> None:
         _leave(cell, actor)
 
 
-def _run_slice(cell: Cell, actor: Any) -> int:  # noqa: C901  # the hot loop: a call per message would cost a tenth
+def _run_slice(cell: Cell, actor: Any, limit: int) -> int:  # noqa: C901  # the hot loop: calls cost
     """Handle what waits; returns how many messages, or -1 if the incarnation is over."""
     queue = cell.queue
     find = cell.handlers.handlers.get
-    left = SLICE
+    left = limit
     item: Any = None
     while left:
         try:
             while left:
                 if cell.control:
+                    left -= 1
                     if not _obey(cell, actor):
                         return -1
                     actor = cell.actor
@@ -79,7 +80,7 @@ def _run_slice(cell: Cell, actor: Any) -> int:  # noqa: C901  # the hot loop: a 
                 try:
                     item = queue.popleft()
                 except IndexError:
-                    return SLICE - left
+                    return limit - left
                 left -= 1
                 if cell.room_waiters:
                     cell.admit()
@@ -99,19 +100,20 @@ def _run_slice(cell: Cell, actor: Any) -> int:  # noqa: C901  # the hot loop: a 
         except BaseException as error:
             if not _failed(cell, actor, item, error):
                 return -1
-    return SLICE
+    return limit
 
 
-async def run_async(cell: Cell) -> None:
+async def run_async(cell: Cell, limit: int = SLICE) -> None:
     """As ``run``, on the event loop: a handler that is a coroutine is awaited before the next message."""
     actor = cell.actor
     execution.current.set(cell)
     cell.runner = get_ident()
-    left = SLICE
+    left = limit
     item: Any = None
     while left:
         try:
             if cell.control:
+                left -= 1
                 if not await _obey_async(cell, actor):
                     return
                 actor = cell.actor
