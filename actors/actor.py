@@ -16,6 +16,7 @@ from .mailbox import UNBOUNDED_MAILBOX, Mailbox
 from .reasons import NORMAL, ExitReason
 from .ref import ActorRef, Inbox, stopped_event
 from .request import Request
+from .registry import install
 from .running import BOOT
 from .runtime import default_runtime
 from .watching import notify_end
@@ -41,12 +42,15 @@ class Actor(pykka.Actor):
             handler is ``async def``.
         mailbox: the mailbox's bound and overflow policy; the child spec may say otherwise. None: 10,000
             messages and ``reject`` under a supervisor, no bound when started pykka's way.
+        refusals: exceptions that, like ``Refusal``, turn a request down and do not end the incarnation: the
+            asker gets them as they are.
         use_daemon_thread: pykka's setting for ``thread`` actors that were started pykka's way.
     """
 
     dispatcher: ClassVar[Literal["pool", "thread", "asyncio"]] = "pool"
     mailbox: ClassVar[Mailbox | None] = None
     use_daemon_thread: ClassVar[bool] = False
+    refusals: ClassVar[tuple[type[Exception], ...]] = ()
 
     _table: ClassVar[HandlerTable] = HandlerTable()
     _ref_class: ClassVar[type[ActorRef[Any]]] = ActorRef
@@ -140,6 +144,9 @@ class Actor(pykka.Actor):
     def on_signal(self, signal: Any) -> None:
         """Take what comes on the control lane beside orders to end; only supervisors get any."""
 
+    def _on_killed(self) -> None:
+        """The incarnation was ended by force; ``on_stop`` is not run. Only supervisors have something to do."""
+
     def stop(self, reason: ExitReason = NORMAL) -> None:
         """End this incarnation after the message that is being handled.
 
@@ -180,7 +187,7 @@ class Actor(pykka.Actor):
         Raises:
             UnknownActor: there is none of that path, or this actor belongs to no system.
         """
-        return self._cell.runtime.resolve(path)
+        return self._cell.runtime.directory.resolve(path)
 
     def after(self, seconds: float, message: Any) -> Timer:
         """Send ``message`` to this actor in ``seconds``, unless the incarnation ends or the timer is cancelled."""
@@ -254,7 +261,8 @@ def build_with(factory: Callable[..., A], cell: Cell, args: tuple[Any, ...], kwa
         actor = factory(*args, **kwargs)
     finally:
         execution.adopting.reset(token)
-    actor._cell = cell
+    if isinstance(actor, Actor):
+        actor._cell = cell
     return actor
 
 
@@ -264,3 +272,6 @@ def adopted_cell() -> Cell | None:
     if cell is not None:
         execution.adopting.set(None)
     return cell
+
+
+install()

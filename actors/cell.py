@@ -16,12 +16,11 @@ Who may touch what:
 from __future__ import annotations
 
 import asyncio
-import itertools
 import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pykka.messages import _ActorStop as ActorStop
 
@@ -43,7 +42,18 @@ __all__ = ["CLOSED", "RUNNING", "STARTING", "SUSPENDED", "Cell", "Extras"]
 STARTING, RUNNING, SUSPENDED, CLOSED = range(4)
 """A cell's states: no incarnation yet or ``on_start`` runs; it handles; between two incarnations; gone for good."""
 
-_numbers = itertools.count(1)
+
+class Parent(Protocol):
+    """Who supervises a cell: another cell, or the system itself above the topmost one."""
+
+    waiting_on: tuple[Cell, ...]
+
+    @property
+    def path(self) -> str:
+        """Its path; empty above the topmost."""
+
+    def signal(self, item: Any) -> None:
+        """Take word of an exit, or an order, ahead of everything that waits."""
 
 
 class Extras:
@@ -54,6 +64,7 @@ class Extras:
         "deferred",
         "down",
         "ends",
+        "handed_on",
         "number",
         "places",
         "stopped",
@@ -73,6 +84,7 @@ class Extras:
         self.deferred: set[Request[Any]] = set()
         self.places: dict[str, Cell] = {}
         self.down: list[Callable[[], None]] = []
+        self.handed_on: dict[str, Any] = {}  # what the incarnations of this place leave to their successors
 
 
 class Cell:
@@ -81,6 +93,7 @@ class Cell:
     __slots__ = (
         "actor",
         "actor_class",
+        "alias",
         "control",
         "current",
         "dispatcher",
@@ -112,7 +125,7 @@ class Cell:
         policy: Mailbox,
         *,
         name: str | None = None,
-        parent: Cell | None = None,
+        parent: Parent | None = None,
         refuses_between: bool = False,
     ) -> None:
         self.queue: deque[Any] = deque()
@@ -137,7 +150,8 @@ class Cell:
         self.dispatcher: Dispatcher = runtime.dispatcher_for(actor_class)
         self.policy = policy
         self.name = name
-        self.parent = parent
+        self.alias: str | None = None
+        self.parent: Parent | None = parent
         self.refuses_between = refuses_between
         self.extras: Extras | None = None
 
@@ -146,7 +160,7 @@ class Cell:
     @property
     def path(self) -> str:
         """The names from the system's root down to it, such as ``notifications/broker``."""
-        own = self.name or f"{self.actor_class.__name__}-{self._number()}"
+        own = self.name if self.name is not None else f"{self.actor_class.__name__}-{self._number()}"
         above = self.parent.path if self.parent is not None else ""
         return f"{above}/{own}" if above else own
 
@@ -165,7 +179,7 @@ class Cell:
     def _number(self) -> int:
         extras = self.needs
         if not extras.number:
-            extras.number = next(_numbers)
+            extras.number = next(self.runtime.numbers)
         return extras.number
 
     def describe(self) -> str:
@@ -208,13 +222,16 @@ class Cell:
         if (self.queue or self.control) and self.claim():
             self.dispatcher.ready(self)
 
-    def signal(self, item: Any) -> None:
+    def signal(self, item: Any, *, first: bool = False) -> None:
         """Put ``item`` on the control lane: it comes before everything that waits, and is never refused."""
         if self.control is None:
             with _naming:
                 if self.control is None:
                     self.control = deque()
-        self.control.append(item)
+        if first:
+            self.control.appendleft(item)
+        else:
+            self.control.append(item)
         if self.idle:
             self.wake()
 

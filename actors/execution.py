@@ -17,7 +17,7 @@ from ..messages.errors import AskCycle
 from .reasons import ActorKilled
 
 if TYPE_CHECKING:
-    from .cell import Cell
+    from .cell import Cell, Parent
     from .dispatch.base import Dispatcher
 
 __all__ = ["current", "enter_wait", "host", "inherited_deadline", "leave_wait", "refuse_cycle", "wait"]
@@ -102,7 +102,7 @@ def enter_wait(waiter: Cell, target: Cell) -> None:
         raise
 
 
-def leave_wait(waiter: Cell, target: Cell) -> None:
+def leave_wait(waiter: Parent, target: Cell) -> None:
     """Take one note of ``waiter`` waiting for ``target`` back."""
     notes = list(waiter.waiting_on)
     notes.remove(target)

@@ -44,7 +44,9 @@ class Future(pykka.Future[T]):
     _outcome: Outcome | None = None
     _callbacks: list[Callable[[], None]] | None = None
     target: Cell | None = None
-    """The cell that will answer, where one is known."""
+    """The cell that will answer, where one is known: waiting for it may close a cycle."""
+    ground: Cell | None = None
+    """A cell on whose dispatcher the answer comes about, without being asked for it."""
 
     def __init__(self) -> None:
         """Make an empty future; pykka's own set-up is replaced by the class's defaults."""
@@ -216,7 +218,7 @@ class Future(pykka.Future[T]):
             latch = threading.Lock()
             latch.acquire()
             self.on_done(latch.release)
-            arrived = execution.wait(latch, timeout, target)
+            arrived = execution.wait(latch, timeout, target or self.ground)
         if not arrived and self._outcome is None:
             path = "" if target is None else target.path
             raise AskTimeout(f"{timeout} seconds", actor=path, target=path, verb="ask")

@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+import pykka
+
 from ..messages.errors import ErrorKind, StartFailed
 from . import execution
 from .answers import handler_failed, never_answered, text_of
@@ -94,16 +96,22 @@ def start(cell: Cell, build: Callable[[], Actor]) -> Started | _Ignore:
         cell.state = STARTING
         cell.incarnation += 1
         try:
-            actor = build()
-            cell.handlers = type(actor)._table
-            cell.actor = actor
-            answer: object = cell.dispatcher.call(cell, actor.on_start) if cell.handlers.starts else None
+            actor: Any = build()
+            answer: object = None
+            if isinstance(actor, pykka.Actor):
+                cell.handlers = actor._table  # type: ignore[attr-defined]  # an understudy.Actor: the spec saw to it
+                cell.actor = actor
+                if cell.handlers.starts:
+                    answer = cell.dispatcher.call(cell, actor.on_start)
+            else:
+                answer = actor
         except BaseException as error:
-            if isinstance(error, (KeyboardInterrupt, ActorKilled)):
+            if isinstance(error, (KeyboardInterrupt, ActorKilled, StartFailed)):
                 raise
             raise _start_failed(cell, error) from error
-        if answer is not None and not isinstance(answer, (Started, _Ignore)):
-            raise _start_failed(cell, None, f"on_start returned {answer!r}: return None, Started(info) or IGNORE")
+        if answer is None and cell.actor is None or answer is not None and not isinstance(answer, (Started, _Ignore)):
+            what = "on_start" if cell.actor is not None else "the child spec's function"
+            raise _start_failed(cell, None, f"{what} returned {answer!r}, which is not one of its answers")
     except BaseException:
         _vacate(cell, cell.actor, KILLED)
         raise
@@ -111,7 +119,7 @@ def start(cell: Cell, build: Callable[[], Actor]) -> Started | _Ignore:
         if parent is not None:
             execution.leave_wait(parent, cell)
     if isinstance(answer, _Ignore):
-        _vacate(cell, actor, NORMAL)
+        _vacate(cell, cell.actor, NORMAL)
         return answer
     cell.limit = cell.policy.limit
     cell.state = RUNNING
@@ -129,7 +137,7 @@ def end(cell: Cell, reason: ExitReason = SHUTDOWN) -> Future[ExitReason]:
         a future of the reason it ended with; already there if no incarnation runs.
     """
     future: Future[ExitReason] = Future()
-    future.target = cell
+    future.ground = cell
     with ending:
         if cell.state in (SUSPENDED, CLOSED) or cell.actor is None:
             future.try_set(cell.reason)
@@ -146,7 +154,9 @@ def end(cell: Cell, reason: ExitReason = SHUTDOWN) -> Future[ExitReason]:
 def end_now(cell: Cell, actor: Any, reason: ExitReason, error: BaseException | None = None) -> None:
     """End the incarnation on this thread, which holds the cell: run its hook, then leave the place."""
     hook: Callable[[], Any] | None = None
-    if error is not None:
+    if reason.kind == "killed" and error is None:
+        hook = actor._on_killed
+    elif error is not None:
         hook = _failure_hook(cell, actor, error)
     elif cell.handlers.stops:
         hook = actor.on_stop
@@ -200,6 +210,7 @@ def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
             HandlerAbandoned(path=cell.path, incarnation=cell.incarnation, message_type=kind, thread_id=runner)
         )
     _clean_up(cell, actor)
+    actor._on_killed()
     _tell_end(cell, ends, reason)
 
 
@@ -228,7 +239,7 @@ def close(cell: Cell, reason: ExitReason) -> None:
     cell.idle = True  # from now on a sender that was too late finds it idle and drains it itself
     cell.drain()
     cell.dispatcher.release(cell)
-    cell.runtime.forget(cell)
+    cell.runtime.directory.forget(cell)
     extras = cell.extras
     if extras is not None:
         if extras.stopped is not None:

@@ -314,7 +314,7 @@ def _failed(cell: Cell, actor: Any, item: Any, error: BaseException) -> bool:
     if cell.actor is not actor:  # it was fenced while it ran: nobody listens to it any more
         killing.forget_pending(get_ident())
         return False
-    if isinstance(error, (Refusal, UnhandledMessage)):
+    if isinstance(error, (Refusal, UnhandledMessage, *actor.refusals)):
         _refuse(cell, item, error)
         return True
     if cell.parent is not None:
@@ -323,13 +323,13 @@ def _failed(cell: Cell, actor: Any, item: Any, error: BaseException) -> bool:
     return _failed_as_in_pykka(cell, actor, item, error)
 
 
-def _refuse(cell: Cell, item: Any, error: Refusal | UnhandledMessage) -> None:
+def _refuse(cell: Cell, item: Any, error: BaseException) -> None:
     """Answer the asker with the refusal; the actor is as well as before."""
     if type(item) is Request and item.reply_to is not None:
         item.reply_to.try_fail(error)
     else:
         message = item.message if type(item) is Request else item
-        reason = "refused" if isinstance(error, Refusal) else "unhandled"
+        reason = "unhandled" if isinstance(error, UnhandledMessage) else "refused"
         cell.runtime.events.dead_letter(cell.path, message, reason)
 
 

@@ -1,0 +1,49 @@
+"""How long a supervisor waits before it tries again."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+
+from ..messages.errors import ErrorKind, SpecInvalid
+
+__all__ = ["Backoff"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backoff:
+    """Exponential backoff between restarts of one child; every try still counts against the intensity.
+
+    Attributes:
+        min: seconds before the first restart; each further one in a row waits twice as long.
+        max: seconds that a wait has at most.
+        jitter: the part of a wait, 0 to 1, that is drawn at random, so that many children do not come back
+            at the same moment.
+        reset_after: seconds that a child must have run for the next wait to be ``min`` again.
+
+    Raises:
+        SpecInvalid: ``config.backoff.invalid``, naming the field and its value.
+    """
+
+    min: float
+    max: float
+    jitter: float = 0.2
+    reset_after: float = 60.0
+
+    def __post_init__(self) -> None:
+        self._require("min", self.min, self.min > 0, "seconds, more than 0")
+        self._require("max", self.max, self.max >= self.min, "seconds, not less than min")
+        self._require("jitter", self.jitter, 0 <= self.jitter <= 1, "a part, from 0 to 1")
+        self._require("reset_after", self.reset_after, self.reset_after >= 0, "seconds, 0 or more")
+
+    def delay(self, attempt: int, chance: random.Random) -> float:
+        """Seconds to wait before the restart that is the ``attempt``-th in a row, counted from 1."""
+        full: float = min(self.max, self.min * 2.0 ** min(attempt - 1, 60))
+        return full - full * self.jitter * chance.random()
+
+    def _require(self, field: str, value: float, good: bool, wanted: str) -> None:
+        if not good:
+            raise SpecInvalid(
+                f"Backoff({field}={value!r}): give {wanted}",
+                kind=ErrorKind.BACKOFF_INVALID,
+            )

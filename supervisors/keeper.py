@@ -1,0 +1,335 @@
+"""What all supervisors do: make places, put incarnations into them, take them out, and read exit signals."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, Literal
+
+from ..actors import lifecycle
+from ..actors.actor import Actor
+from ..actors.cell import CLOSED, SUSPENDED, Cell
+from ..actors.directory import ref_to
+from ..actors.events import (
+    ActorRestarted,
+    ActorStarted,
+    ChildStartFailed,
+    RestartScheduled,
+    ShutdownError,
+    SupervisorGaveUp,
+)
+from ..actors.future import Future
+from ..actors.mailbox import DEFAULT_MAILBOX, Mailbox
+from ..actors.reasons import KILLED, SHUTDOWN, ExitReason
+from ..actors.ref import ActorRef, StopChild
+from ..messages.errors import AskTimeout, ChildNotFound, ConfigError, StartFailed, SupervisionError
+from .child import ChildSpec
+from .ref import SupervisorRef
+from .requests import ChildInfo, Counts, StartedChild, TryAgain
+from .restarts import RestartIntensity
+
+__all__ = ["GAVE_UP", "Keeper", "Record"]
+
+GAVE_UP = ExitReason.shutdown("reached_max_restart_intensity")
+"""How a supervisor ends that restarted more often than it may. Its kind is ``shutdown``, as in OTP."""
+
+_KILL_POLL = 0.05
+
+
+class Record:
+    """A child as its supervisor knows it.
+
+    Attributes:
+        spec: its spec.
+        cell: its place; None while there is none.
+        status: whether an incarnation runs, its restart is pending, or neither.
+        attempts: restarts in a row, for the backoff.
+        tries: how often a restart was put off; tells the pending one from those before.
+        since: when the last incarnation started, seconds of the system's clock.
+    """
+
+    __slots__ = ("attempts", "cell", "since", "spec", "status", "tries")
+
+    def __init__(self, spec: ChildSpec) -> None:
+        self.spec = spec
+        self.cell: Cell | None = None
+        self.status: Literal["running", "restarting"] | None = None
+        self.attempts = 0
+        self.tries = 0
+        self.since = 0.0
+
+    @property
+    def ref(self) -> ActorRef[Any] | None:
+        """The child's reference, if it runs."""
+        return ref_to(self.cell) if self.cell is not None and self.status == "running" else None
+
+    def awaits(self, message: TryAgain) -> bool:
+        """Whether the restart that ``message`` reminds of is still pending."""
+        return self.status == "restarting" and message.attempt == self.tries
+
+    def info(self) -> ChildInfo:
+        """The child as ``which_children`` shows it."""
+        return ChildInfo(self.spec.name, "restarting" if self.status == "restarting" else self.ref, self.spec.kind)
+
+
+class Keeper(Actor):
+    """The base of the supervisors' actors; what they do about an exit is theirs.
+
+    Its mailbox has no bound: an order to a supervisor must not be refused because many others wait.
+    """
+
+    mailbox: ClassVar[Mailbox | None] = Mailbox(capacity=None)
+    refusals = (SupervisionError, ConfigError)
+    _ref_class: ClassVar[type[ActorRef[Any]]] = SupervisorRef
+
+    def __init__(self, intensity: int, period: float) -> None:
+        super().__init__()
+        self._intensity = RestartIntensity(intensity, period)
+
+    # --- for subclasses to say -------------------------------------------------------------------------
+
+    def _records(self) -> Iterator[Record]:
+        """The children, in the order of their start."""
+        raise NotImplementedError
+
+    def _record_of(self, cell: Cell) -> Record | None:
+        """The record of the child in ``cell``."""
+        raise NotImplementedError
+
+    def _exited(self, record: Record, reason: ExitReason) -> None:
+        """A child ended on its own."""
+        raise NotImplementedError
+
+    def _terminate(self, record: Record) -> None:
+        """Stop a child by order."""
+        raise NotImplementedError
+
+    # --- what comes on the control lane ----------------------------------------------------------------
+
+    def on_signal(self, signal: Any) -> None:
+        """Take word of an exit, or the order to stop a child that somebody gave on its reference."""
+        if isinstance(signal, lifecycle.ChildExited):
+            record = self._record_of(signal.cell)
+            # An exit of an earlier life, or of a child that was stopped meanwhile, is old news.
+            if (
+                record is not None
+                and signal.cell.incarnation == signal.incarnation
+                and signal.cell.state == SUSPENDED
+                and record.status == "running"
+            ):
+                self._exited(record, signal.reason)
+        elif isinstance(signal, StopChild):
+            record = self._record_of(signal.cell)
+            if record is not None:
+                self._terminate(record)
+            signal.future.try_set(record is not None)
+
+    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
+        """A supervisor that fails takes its children with it."""
+        self.on_stop()
+
+    # --- starting --------------------------------------------------------------------------------------
+
+    def _launch(self, record: Record, extra: tuple[Any, ...] = (), *, reason: ExitReason | None = None) -> StartedChild:
+        """Put an incarnation into the record's place. Raises ``StartFailed`` or ``NameTaken``."""
+        cell = record.cell
+        if cell is None or cell.state == CLOSED:
+            cell = record.cell = self._place(record.spec)
+        spec = record.spec
+        try:
+            outcome = lifecycle.start(cell, lambda: spec.build(cell, extra))
+        except StartFailed as error:
+            record.status = None
+            events = self._cell.runtime.events
+            if events.wanted(ChildStartFailed):
+                events.publish(ChildStartFailed(path=self._cell.path, child=cell.path, error=error))
+            raise
+        if not isinstance(outcome, lifecycle.Started):
+            record.status = None
+            self._close(record, SHUTDOWN)
+            return StartedChild(None)
+        record.status = "running"
+        record.since = cell.runtime.clock()
+        self._announce(cell, reason)
+        return StartedChild(ref_to(cell), outcome.info)
+
+    def _place(self, spec: ChildSpec) -> Cell:
+        """A place for a child: the one it had before this supervisor's restart, or a new one."""
+        name = spec.name
+        extras = self._cell.extras
+        if name is not None and extras is not None:
+            kept = extras.places.pop(name, None)
+            if kept is not None and kept.actor_class is spec.actor_class and kept.state != CLOSED:
+                return kept
+            if kept is not None:
+                lifecycle.close(kept, SHUTDOWN)
+        actor_class = spec.actor_class
+        policy = spec.mailbox or actor_class.mailbox or DEFAULT_MAILBOX
+        cell = Cell(
+            actor_class,
+            self._cell.runtime,
+            policy,
+            name=name,
+            parent=self._cell,
+            refuses_between=spec.between_lives == "refuse",
+        )
+        if name is not None:
+            self._cell.runtime.directory.register(cell, spec.alias)
+        return cell
+
+    def _announce(self, cell: Cell, reason: ExitReason | None) -> None:
+        events = cell.runtime.events
+        name = cell.actor_class.__name__
+        if reason is None:
+            if events.wanted(ActorStarted):
+                events.publish(ActorStarted(path=cell.path, actor_class=name, incarnation=cell.incarnation))
+        elif events.wanted(ActorRestarted):
+            events.publish(
+                ActorRestarted(path=cell.path, actor_class=name, incarnation=cell.incarnation, reason=str(reason))
+            )
+
+    def _try_again(self, record: Record) -> None:
+        """Restart later: at once but after what waits, so that orders get in between; or after the backoff."""
+        record.status = "restarting"
+        record.tries += 1
+        again = TryAgain(record, record.tries)
+        runtime, backoff = self._cell.runtime, record.spec.backoff
+        if backoff is None:
+            self._cell.put_always(again)
+            return
+        if runtime.clock() - record.since >= backoff.reset_after and record.since:
+            record.attempts = 0
+        record.attempts += 1
+        record.since = 0.0
+        delay = backoff.delay(record.attempts, runtime.random)
+        self.after(delay, again)
+        if runtime.events.wanted(RestartScheduled) and record.cell is not None:
+            runtime.events.publish(RestartScheduled(path=self._cell.path, child=record.cell.path, delay=delay))
+
+    def _may_restart(self, record: Record, reason: ExitReason) -> bool:
+        """Count a restart; if it is one too many, give up: the supervisor ends, and its parent decides."""
+        runtime = self._cell.runtime
+        if self._intensity.allow(runtime.clock()):
+            return True
+        if runtime.events.wanted(SupervisorGaveUp):
+            runtime.events.publish(
+                SupervisorGaveUp(
+                    path=self._cell.path,
+                    child=record.cell.path if record.cell is not None else str(record.spec.name),
+                    reason=str(reason),
+                    intensity=self._intensity.intensity,
+                    period=self._intensity.period,
+                )
+            )
+        record.status = None
+        self._cell.signal(lifecycle.End(GAVE_UP), first=True)
+        return False
+
+    # --- stopping --------------------------------------------------------------------------------------
+
+    def _halt(self, records: Iterable[Record]) -> None:
+        """End the incarnations of ``records``, one by one, as their specs say. Their places stay."""
+        for record in records:
+            self._await_end(record, self._ask_to_end(record), None)
+
+    def _ask_to_end(self, record: Record) -> Future[ExitReason] | None:
+        """Begin to stop a child; None if nothing runs there."""
+        cell = record.cell
+        if record.status != "running" or cell is None:
+            record.status = None
+            return None
+        if record.spec.shutdown == "brutal_kill":
+            future: Future[ExitReason] = lifecycle.end(cell, KILLED)
+            lifecycle.kill(cell)
+            return future
+        return lifecycle.end(cell, SHUTDOWN)
+
+    def _await_end(
+        self, record: Record, ending: Future[ExitReason] | None, deadline: float | None, *, killed: bool = False
+    ) -> None:
+        """Wait until a child has ended, and kill it at ``deadline`` (by default: now and what its spec allows)."""
+        cell, spec = record.cell, record.spec
+        if ending is None or cell is None:
+            return
+        clock = self._cell.runtime.clock
+        if deadline is None:
+            deadline = clock() + spec.shutdown_seconds
+        killed = killed or spec.shutdown == "brutal_kill"
+        while True:
+            left = None if deadline == math.inf and not killed else max(0.0, deadline - clock())
+            try:
+                reason = ending.get(timeout=_KILL_POLL if killed else left)
+                break
+            except AskTimeout:
+                killed = True
+                lifecycle.kill(cell)
+        record.status = None
+        expected = reason.kind == ("killed" if spec.shutdown == "brutal_kill" else "shutdown")
+        orderly = reason.kind in ("normal", "shutdown") and spec.restart != "permanent"
+        events = self._cell.runtime.events
+        if not expected and not orderly and events.wanted(ShutdownError):
+            events.publish(ShutdownError(path=self._cell.path, child=cell.path, reason=str(reason)))
+
+    def _on_killed(self) -> None:
+        """This supervisor was killed: its children are, too."""
+        pending = []
+        for record in reversed(tuple(self._records())):
+            if record.status == "running" and record.cell is not None:
+                pending.append((record, lifecycle.end(record.cell, KILLED)))
+                lifecycle.kill(record.cell)
+        for record, ending in pending:
+            self._await_end(record, ending, None, killed=True)
+        self._leave_places(self._records())
+
+    def _close(self, record: Record, reason: ExitReason) -> None:
+        """Close a child's place for good."""
+        cell, record.cell, record.status = record.cell, None, None
+        if cell is not None:
+            lifecycle.close(cell, reason)
+
+    def _leave_places(self, records: Iterable[Record]) -> None:
+        """Keep the named places for the next incarnation of this supervisor; close the others.
+
+        References to the children then outlive a restart of their supervisor too. If there is no next
+        incarnation, closing this supervisor's place closes them.
+        """
+        places = self._cell.needs.places
+        for record in records:
+            if record.cell is None:
+                continue
+            if record.spec.name is not None and record.spec.restart != "temporary":
+                places[record.spec.name] = record.cell
+                record.cell = None
+            else:
+                self._close(record, SHUTDOWN)
+
+    # --- telling ---------------------------------------------------------------------------------------
+
+    def _counts(self) -> Counts:
+        specs = active = supervisors = 0
+        for record in self._records():
+            specs += 1
+            active += record.status == "running" and record.cell is not None and record.cell.actor is not None
+            supervisors += record.spec.kind == "supervisor"
+        return Counts(specs, active, supervisors, specs - supervisors)
+
+    def _not_found(self, child: object) -> ChildNotFound:
+        return ChildNotFound(
+            f"{self._cell.path!r} has no child {child!r}", target=self._cell.path, actor=self._cell.path
+        )
+
+    def child_cells(self) -> Iterator[Cell]:
+        """The places of the children, in the order of their start."""
+        for record in tuple(self._records()):
+            if record.cell is not None:
+                yield record.cell
+
+
+def filled(spec: ChildSpec) -> ChildSpec:
+    """The spec with its defaults filled in."""
+    return dataclasses.replace(
+        spec,
+        shutdown=spec.filled_shutdown,
+        mailbox=spec.mailbox or spec.actor_class.mailbox or DEFAULT_MAILBOX,
+    )
