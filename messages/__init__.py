@@ -24,8 +24,12 @@ from .errors import (
     ActorRestarting,
     AskCycle,
     AskTimeout,
+    BackgroundCancelled,
+    BackgroundError,
     BrokerError,
     CacheError,
+    ChannelClosed,
+    ChannelTimeout,
     ChildNotFound,
     ChildRunning,
     CodecError,
@@ -50,6 +54,7 @@ from .errors import (
     NameTaken,
     NotSupported,
     PartitionInvalid,
+    RaceTimeout,
     Refusal,
     ReplyMissing,
     SpecInvalid,
@@ -67,7 +72,16 @@ from .errors import (
 from .lock import AcquireLock, Fence, Lease, LeaseLost, LockHolder, ReleaseLock, RenewLock
 from .message import Message, reply_type_of
 from .mutator import AllNotifs, CountNotifs, NotifById, NotifRow, NotifsOfOwner, SeenNotif, StoreNotifEvent
-from .notifications import ActionType, ConsumeNotif, CryptoConfig, NotifData, ProduceNotif, StopConsuming
+from .notifications import (
+    ActionType,
+    ConsumeNotif,
+    CryptoConfig,
+    NotifData,
+    ProduceNotif,
+    StopConsuming,
+    UnwatchNotifs,
+    WatchNotifs,
+)
 from .registry import WireRegistry, default_registry, register
 from .response import ErrorResponse
 
@@ -81,6 +95,8 @@ __all__ = [
     "AllNotifs",
     "AskCycle",
     "AskTimeout",
+    "BackgroundCancelled",
+    "BackgroundError",
     "BindQueue",
     "BrokerError",
     "CacheAppend",
@@ -91,6 +107,8 @@ __all__ = [
     "CacheItems",
     "CacheRemaining",
     "CacheSet",
+    "ChannelClosed",
+    "ChannelTimeout",
     "ChildNotFound",
     "ChildRunning",
     "CodecError",
@@ -140,6 +158,7 @@ __all__ = [
     "Published",
     "PurgeDeadLetters",
     "QueueCounts",
+    "RaceTimeout",
     "Refusal",
     "ReleaseLock",
     "RenewLock",

@@ -40,12 +40,17 @@ def is_runtime(module: str) -> bool:
     return known
 
 
-def _judge(module: str) -> bool:
-    if f"{module}.".startswith(_WHOLLY_OURS) or module.partition(".")[0] in _CARRIERS:
+def is_own(module: str) -> bool:
+    """Tell whether a module is of the runtime or of pykka: one whose code must not be interrupted."""
+    if f"{module}.".startswith(_WHOLLY_OURS):
         return True
     inside = module.removeprefix(f"{_PACKAGE}.actors")
     # `actors` and the modules directly in it; its service folders (`actors.broker.actor`) call like anyone.
     return inside != module and inside.count(".") <= 1
+
+
+def _judge(module: str) -> bool:
+    return is_own(module) or module.partition(".")[0] in _CARRIERS
 
 
 def find_caller() -> tuple[str, str]:

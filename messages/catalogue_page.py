@@ -1,4 +1,4 @@
-"""The catalogue of errors as a page: `python -m understudy.messages.catalogue_page > docs/errors.md`."""
+"""The catalogue of errors as a page: `make docs` writes it to docs/errors.md, run as a module it is printed."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ _HEAD = """\
 # Errors
 
 Every failure that a caller can see has a code (its family), a kind and an exception. *Retry* tells whether the same
-request, made again later, may succeed. This page is generated from `messages/catalogue.py`:
-`python -m understudy.messages.catalogue_page > docs/errors.md`.
+request, made again later, may succeed. This page is generated from `messages/catalogue.py` by `make docs`.
 
 | code | kind | exception | HTTP | retry | what happened | what to do |
 |---|---|---|---|---|---|---|

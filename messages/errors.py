@@ -7,6 +7,8 @@
     │   ├── AskTimeout                    also pykka.Timeout
     │   ├── ActorRestarting
     │   ├── AskCycle
+    │   ├── ChannelClosed
+    │   ├── ChannelTimeout                also pykka.Timeout
     │   ├── LoopBlocked
     │   └── UnknownActor                  also pykka.ActorDeadError
     ├── HandlerError                      0xFFF9
@@ -29,6 +31,9 @@
     │   ├── PartitionInvalid
     │   ├── TaskCrashed
     │   └── TaskTimeout                   also pykka.Timeout
+    ├── BackgroundError                   0xFFF6
+    │   ├── BackgroundCancelled
+    │   └── RaceTimeout                   also pykka.Timeout
     ├── ConfigError                       0xFFF5, also ValueError
     │   ├── SpecInvalid
     │   ├── HandlerDeclarationError       also TypeError
@@ -60,8 +65,12 @@ __all__ = [
     "ActorRestarting",
     "AskCycle",
     "AskTimeout",
+    "BackgroundCancelled",
+    "BackgroundError",
     "BrokerError",
     "CacheError",
+    "ChannelClosed",
+    "ChannelTimeout",
     "ChildNotFound",
     "ChildRunning",
     "CodecError",
@@ -87,6 +96,7 @@ __all__ = [
     "NameTaken",
     "NotSupported",
     "PartitionInvalid",
+    "RaceTimeout",
     "Refusal",
     "ReplyMissing",
     "SpecInvalid",
@@ -145,6 +155,18 @@ class LoopBlocked(MailboxError):
     """A blocking ask was made on the event loop's thread, which would have to run what it waits for."""
 
     default_kind = ErrorKind.ASK_BLOCKS_LOOP
+
+
+class ChannelClosed(MailboxError):
+    """The channel was closed: nothing can be put, and what was put before is taken."""
+
+    default_kind = ErrorKind.CHANNEL_CLOSED
+
+
+class ChannelTimeout(MailboxError, pykka.Timeout):
+    """Nothing came through the channel, or no place in it became free, in time."""
+
+    default_kind = ErrorKind.CHANNEL_TIMEOUT
 
 
 class UnknownActor(MailboxError, pykka.ActorDeadError):
@@ -283,6 +305,25 @@ class TaskTimeout(SupervisionError, pykka.Timeout):
     """A background task did not end in time."""
 
     default_kind = ErrorKind.TASK_TIMEOUT
+
+
+class BackgroundError(ActorError):
+    """Work in the background of an actor came to no result."""
+
+    code = ErrorCode.TASK
+    default_kind = ErrorKind.BACKGROUND_CANCELLED
+
+
+class BackgroundCancelled(BackgroundError):
+    """Background work was cancelled, or the incarnation that had spawned it ended first."""
+
+    default_kind = ErrorKind.BACKGROUND_CANCELLED
+
+
+class RaceTimeout(BackgroundError, pykka.Timeout):
+    """None of the works of a race had a result in time; all of them were cancelled."""
+
+    default_kind = ErrorKind.RACE_TIMEOUT
 
 
 class ConfigError(ActorError, ValueError):

@@ -63,6 +63,13 @@ class ErrorKind(StrEnum):
     REPLY_MISSING = "actor.reply.missing"
     INCARNATION_FENCED = "actor.incarnation.fenced"
 
+    # background work, races and channels
+    BACKGROUND_CANCELLED = "actor.background.cancelled"
+    RACE_TIMEOUT = "actor.race.timeout"
+    CHANNEL_CLOSED = "actor.channel.closed"
+    CHANNEL_TIMEOUT = "actor.channel.timeout"
+    CHANNEL_BLOCKS_LOOP = "actor.channel.blocks_loop"
+
     # supervision
     CHILD_START_FAILED = "supervisor.child.start_failed"
     CHILD_BAD_RETURN = "supervisor.child.bad_return"
@@ -88,6 +95,7 @@ class ErrorKind(StrEnum):
     CHILD_SPEC_INVALID = "config.child_spec.invalid"
     SUPERVISOR_FLAGS_INVALID = "config.supervisor_flags.invalid"
     MAILBOX_INVALID = "config.mailbox.invalid"
+    CHANNEL_INVALID = "config.channel.invalid"
     BACKOFF_INVALID = "config.backoff.invalid"
     HANDLER_MISSING_ANNOTATION = "config.handler.missing_annotation"
     HANDLER_DUPLICATE = "config.handler.duplicate"

@@ -51,6 +51,10 @@ class AcquireLock(Message[Lease]):
     """For how many seconds."""
     wait: Annotated[float, Meta(ge=0)] = 0.0
     """How many seconds to wait for it; first come, first served."""
+    request_id: str = ""
+    """Asking again with the same one cannot acquire twice; made up if empty."""
+    notify: str = ""
+    """The path of an actor that is told `LeaseLost` if the lease runs out; nobody is if empty."""
 
 
 @register("lock.renew")
@@ -65,7 +69,10 @@ class RenewLock(Message[Lease]):
 
 @register("lock.release")
 class ReleaseLock(Message[bool]):
-    """Give a lock back; answered with whether this token still held it."""
+    """Give a lock back; answered with False if this token had given it back before.
+
+    A `LockError` if the lease had been lost meanwhile: what was done under it may have been done by two.
+    """
 
     name: str
     token: Token
@@ -80,7 +87,7 @@ class LockHolder(Message[Lease | None]):
 
 @register("lock.lost")
 class LeaseLost(Message[None]):
-    """Told to a holder whose lease was lost while it was being kept alive: stop the work."""
+    """Told to a holder whose lease ran out: stop the work."""
 
     name: str
     token: Token

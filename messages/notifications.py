@@ -94,6 +94,8 @@ class ConsumeNotif(Message[str], kw_only=True):
     """Whether notifications are stored. One is acknowledged after it was stored and cached."""
     prefetch: Annotated[int, Meta(ge=1, le=65_535)] = 100
     """How many deliveries may be unacknowledged at a time."""
+    delivery_limit: Annotated[int, Meta(ge=0)] | None = None
+    """How often a failed delivery is repeated before it becomes a dead letter; None: as the queue has it."""
     decryption_config: CryptoConfig | None = None
 
 
@@ -102,3 +104,25 @@ class StopConsuming(Message[bool]):
     """End a consumer; what it has not acknowledged goes back. Answered with whether there was one."""
 
     tag: str
+
+
+@register("notif.watch")
+class WatchNotifs(Message[None]):
+    """Have an actor told every notification that is consumed, live, as `NotifData`.
+
+    It is told while the notification is being stored and cached, and not again when that fails and is repeated.
+    What it has no room for is not kept for it: it goes to the dead letters.
+    """
+
+    to: str
+    """The path of the actor."""
+    receiver_info: str | None = None
+    """Only those for this receiver; None means all."""
+
+
+@register("notif.unwatch")
+class UnwatchNotifs(Message[bool]):
+    """Take a `WatchNotifs` back. Answered with whether there was one."""
+
+    to: str
+    """The path of the actor."""
