@@ -15,7 +15,6 @@ Who may touch what:
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -356,7 +355,7 @@ class Cell:
     def _wait_for_room(self, item: Any, verb: str, kind: str) -> bool:
         """Wait until there is room and put ``item`` there. False: this thread must not wait here."""
         here = execution.current.get()
-        if here is self or asyncio._get_running_loop() is not None:
+        if here is self or execution.on_event_loop():
             return False
         deadline = item.deadline if type(item) is Request else execution.inherited_deadline(here)
         if here is not None:

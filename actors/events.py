@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, TypeVar
+
+import msgspec
 
 __all__ = [
     "ActorCrashed",
     "ActorRestarted",
     "ActorStarted",
     "ActorStopped",
+    "BackgroundAbandoned",
+    "BackgroundFailed",
     "ChildStartFailed",
     "DeadLetter",
     "Event",
@@ -32,8 +35,7 @@ __all__ = [
 logger = logging.getLogger("understudy.events")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What all events have: whom it is about, and when it happened.
 
     Attributes:
@@ -42,19 +44,17 @@ class Event:
     """
 
     path: str
-    at: float = field(default_factory=time.time)
+    at: float = msgspec.field(default_factory=time.time)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorStarted(Event):
+class ActorStarted(Event, frozen=True, kw_only=True):
     """An actor's first incarnation runs; ``actor_class`` is its class's name."""
 
     actor_class: str
     incarnation: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorRestarted(Event):
+class ActorRestarted(Event, frozen=True, kw_only=True):
     """A later incarnation took over, after ``reason`` ended the one before."""
 
     actor_class: str
@@ -62,8 +62,7 @@ class ActorRestarted(Event):
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorCrashed(Event):
+class ActorCrashed(Event, frozen=True, kw_only=True):
     """An exception escaped a handler (or ``on_start``, ``on_stop``) and ended the incarnation.
 
     ``traceback`` is the formatted traceback, ``message_type`` the type's name of the message that was
@@ -76,15 +75,13 @@ class ActorCrashed(Event):
     message_type: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ActorStopped(Event):
+class ActorStopped(Event, frozen=True, kw_only=True):
     """An actor is gone for good: its mailbox is closed, its name is free."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HandlerAbandoned(Event):
+class HandlerAbandoned(Event, frozen=True, kw_only=True):
     """A handler outlived its shutdown deadline: it was fenced, and its thread given up."""
 
     incarnation: int
@@ -92,32 +89,52 @@ class HandlerAbandoned(Event):
     thread_id: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ChildStartFailed(Event):
+class BackgroundFailed(Event, frozen=True, kw_only=True):
+    """Background work of the actor ended with an exception, whether or not somebody waits for its result.
+
+    ``work`` is the function's name, ``traceback`` the formatted traceback.
+    """
+
+    incarnation: int
+    work: str
+    error: BaseException
+    traceback: str
+
+
+class BackgroundAbandoned(Event, frozen=True, kw_only=True):
+    """Background work was cancelled and goes on regardless: it sits in a call that cannot be interrupted.
+
+    Whatever it returns is dropped, and its thread is not counted on any more. ``thread_id`` is 0 for what runs
+    on the event loop.
+    """
+
+    incarnation: int
+    work: str
+    thread_id: int
+
+
+class ChildStartFailed(Event, frozen=True, kw_only=True):
     """A child of the supervisor at ``path`` did not start."""
 
     child: str
     error: BaseException
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RestartScheduled(Event):
+class RestartScheduled(Event, frozen=True, kw_only=True):
     """The supervisor at ``path`` will try to start ``child`` again after ``delay`` seconds of backoff."""
 
     child: str
     delay: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ShutdownError(Event):
+class ShutdownError(Event, frozen=True, kw_only=True):
     """``child`` did not end as it was asked to: it was killed at its deadline, or raised while stopping."""
 
     child: str
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SupervisorGaveUp(Event):
+class SupervisorGaveUp(Event, frozen=True, kw_only=True):
     """More than ``intensity`` restarts within ``period`` seconds: the supervisor ends, its parent decides."""
 
     child: str
@@ -126,23 +143,20 @@ class SupervisorGaveUp(Event):
     period: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeadLetter(Event):
+class DeadLetter(Event, frozen=True, kw_only=True):
     """A message that nobody handled. ``reason``: closed, crashed, killed, dropped, expired, refused, unhandled."""
 
     message: Any
     reason: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SystemStopping(Event):
+class SystemStopping(Event, frozen=True, kw_only=True):
     """The system at ``path`` begins its ordered stop; ``cause`` says why."""
 
     cause: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SystemStopped(Event):
+class SystemStopped(Event, frozen=True, kw_only=True):
     """The system is down. ``abandoned`` counts the actors that had to be given up."""
 
     abandoned: int

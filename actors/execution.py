@@ -9,6 +9,7 @@ Three facts about "here and now" that every part of the runtime asks for:
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextvars import ContextVar
 from typing import TYPE_CHECKING
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .cell import Cell, Parent
     from .dispatch.base import Dispatcher
 
-__all__ = ["current", "enter_wait", "host", "inherited_deadline", "leave_wait", "refuse_cycle", "wait"]
+__all__ = ["current", "enter_wait", "host", "inherited_deadline", "leave_wait", "on_event_loop", "refuse_cycle", "wait"]
 
 current: ContextVar[Cell | None] = ContextVar("understudy_current_actor", default=None)
 
@@ -37,6 +38,12 @@ class _Host(threading.local):
 
 
 host = _Host()
+
+
+def on_event_loop() -> bool:
+    """Whether this thread is running an event loop, which must not be blocked. Does not import asyncio for it."""
+    running = getattr(sys.modules.get("asyncio"), "_get_running_loop", None)
+    return running is not None and running() is not None
 
 
 def wait(latch: threading.Lock, timeout: float | None, target: Cell | None) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import queue
 import sys
 import threading
@@ -152,6 +151,8 @@ class Future(pykka.Future[T]):
     def __await__(self) -> Generator[Any, None, T]:
         """Wait in a coroutine: the loop goes on with other tasks."""
         if self._get_hook is not None:
+            import asyncio  # whoever awaits has it; whoever does not need not pay for it
+
             loop = asyncio.get_running_loop()
             return (yield from loop.run_in_executor(None, self.get).__await__())
         if self._outcome is None:
@@ -161,6 +162,8 @@ class Future(pykka.Future[T]):
     __iter__ = __await__
 
     def _await_outcome(self) -> Generator[Any, None, None]:
+        import asyncio
+
         loop = asyncio.get_running_loop()
         settled = loop.create_future()
 

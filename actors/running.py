@@ -5,12 +5,10 @@ Everything here is called by whoever holds the cell's token.
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import sys
 import threading
 import time
-from collections.abc import Coroutine
 from typing import Any
 
 import pykka
@@ -24,7 +22,7 @@ from .future import Future
 from .reasons import NORMAL, ActorKilled, ExitReason
 from .request import Request
 
-__all__ = ["BOOT", "assist", "can_assist", "run", "run_async"]
+__all__ = ["BOOT", "SLICE", "assist", "can_assist", "failed", "leave", "obey", "other", "run"]
 
 SLICE = 256
 """How many messages an actor handles before other ready actors get the thread."""
@@ -59,7 +57,7 @@ def run(cell: Cell, limit: int = SLICE) -> None:
         elapsed = perf_counter() - started
         if elapsed > SLOW and elapsed > SLOW * handled:
             cell.slow_until = cell.runtime.clock() + SLOW_FOR
-        _leave(cell, actor)
+        leave(cell, actor)
 
 
 def _run_slice(cell: Cell, actor: Any, limit: int) -> int:  # noqa: C901  # the hot loop: calls cost
@@ -73,7 +71,7 @@ def _run_slice(cell: Cell, actor: Any, limit: int) -> int:  # noqa: C901  # the 
             while left:
                 if cell.control:
                     left -= 1
-                    if not _obey(cell, actor):
+                    if not obey(cell, actor):
                         return -1
                     actor = cell.actor
                     continue
@@ -94,60 +92,13 @@ def _run_slice(cell: Cell, actor: Any, limit: int) -> int:  # noqa: C901  # the 
                 if handler is not None:
                     handler(actor, item)
                 else:
-                    _other(cell, actor, item)
+                    other(cell, actor, item)
                     if cell.actor is not actor:
                         return -1
         except BaseException as error:
-            if not _failed(cell, actor, item, error):
+            if not failed(cell, actor, item, error):
                 return -1
     return limit
-
-
-async def run_async(cell: Cell, limit: int = SLICE) -> None:
-    """As ``run``, on the event loop: a handler that is a coroutine is awaited before the next message."""
-    actor = cell.actor
-    execution.current.set(cell)
-    cell.runner = get_ident()
-    left = limit
-    item: Any = None
-    while left:
-        try:
-            if cell.control:
-                left -= 1
-                if not await _obey_async(cell, actor):
-                    return
-                actor = cell.actor
-                continue
-            try:
-                item = cell.queue.popleft()
-            except IndexError:
-                break
-            left -= 1
-            if cell.room_waiters:
-                cell.admit()
-            cell.current = item
-            request = item if type(item) is Request else None
-            if request is not None and not is_due(cell, request):
-                continue
-            message = item if request is None else request.message
-            handler = cell.handlers.handlers.get(type(message))
-            value = _other(cell, actor, item) if handler is None else handler(actor, message)
-            if isinstance(value, Coroutine):
-                value = await value
-            if cell.actor is not actor:
-                return
-            if request is not None and request.reply_to is not None and not request.deferred:
-                request.reply_to.try_set(value)
-        except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and cell.actor is actor and not _loop_is_closing():
-                error = ActorKilled()
-            if not _failed(cell, actor, item, error):
-                return
-    _leave(cell, actor)
-
-
-def _loop_is_closing() -> bool:
-    return not asyncio.get_running_loop().is_running()
 
 
 def can_assist(cell: Cell, message_type: type) -> bool:
@@ -162,7 +113,7 @@ def can_assist(cell: Cell, message_type: type) -> bool:
         and not cell.control
         and execution.host.depth < MAX_ASSIST_DEPTH
         and cell.slow_until <= cell.runtime.clock()
-        and asyncio._get_running_loop() is None
+        and not execution.on_event_loop()
     )
 
 
@@ -183,8 +134,8 @@ def assist(cell: Cell, request: Request[Any], here: Cell | None) -> Any:
         value = cell.handlers.handlers[message_type](actor, message)
     except BaseException as error:
         request.reply_to = request.reply_to or Future()
-        if _failed(cell, actor, request, error):
-            _leave(cell, actor)
+        if failed(cell, actor, request, error):
+            leave(cell, actor)
         if isinstance(error, (KeyboardInterrupt, SystemExit)):
             raise
         return request.reply_to.get(timeout=0)
@@ -195,7 +146,7 @@ def assist(cell: Cell, request: Request[Any], here: Cell | None) -> Any:
             execution.leave_wait(here, cell)
     _time(cell, message_type, perf_counter() - started)
     fenced = cell.actor is not actor
-    _leave(cell, actor)
+    leave(cell, actor)
     if request.deferred or fenced:
         assert request.reply_to is not None
         return request.reply_to.get(timeout=_remaining(cell, request))
@@ -206,7 +157,7 @@ def _remaining(cell: Cell, request: Request[Any]) -> float | None:
     return None if request.deadline is None else max(0.0, request.deadline - cell.runtime.clock())
 
 
-def _leave(cell: Cell, actor: Any) -> None:
+def leave(cell: Cell, actor: Any) -> None:
     """End a run: let go of the cell, unless the incarnation was taken away from this thread meanwhile."""
     with ending:
         if cell.actor is not actor:
@@ -225,7 +176,7 @@ def _serve(cell: Cell, actor: Any, request: Request[Any]) -> None:
     message_type = type(message)
     handler = cell.handlers.handlers.get(message_type)
     if handler is None:
-        value = _other(cell, actor, request)
+        value = other(cell, actor, request)
         if request.reply_to is not None and request.reply_to.done:
             return
     else:
@@ -245,7 +196,7 @@ def _time(cell: Cell, message_type: type, elapsed: float) -> None:
         cell.handlers.quick[message_type] = True
 
 
-def _other(cell: Cell, actor: Any, item: Any) -> Any:
+def other(cell: Cell, actor: Any, item: Any) -> Any:
     """A message that no handler is declared for: pykka's own, a subclass's, or one for ``on_receive``."""
     message = item.message if type(item) is Request else item
     handler = cell.handlers.adopt(type(message))
@@ -272,7 +223,7 @@ def _close_unsupervised(cell: Cell) -> None:
         lifecycle.close(cell, NORMAL)
 
 
-def _obey(cell: Cell, actor: Any) -> bool:
+def obey(cell: Cell, actor: Any) -> bool:
     """Do what comes first on the control lane; returns whether the incarnation goes on."""
     assert cell.control is not None
     item = cell.control.popleft()
@@ -285,21 +236,6 @@ def _obey(cell: Cell, actor: Any) -> bool:
     return cell.actor is actor
 
 
-async def _obey_async(cell: Cell, actor: Any) -> bool:
-    assert cell.control is not None
-    item = cell.control[0]
-    if isinstance(item, lifecycle.End) and cell.handlers.stops and asyncio.iscoroutinefunction(actor.on_stop):
-        cell.control.popleft()
-        try:
-            await actor.on_stop()
-        except BaseException as error:
-            lifecycle.end_now(cell, actor, ExitReason.of(error), error)
-        else:
-            lifecycle.incarnation_over(cell, actor, item.reason)
-        return False
-    return _obey(cell, actor)
-
-
 def _boot(cell: Cell, actor: Any) -> bool:
     try:
         actor.on_start()
@@ -309,7 +245,7 @@ def _boot(cell: Cell, actor: Any) -> bool:
     return True
 
 
-def _failed(cell: Cell, actor: Any, item: Any, error: BaseException) -> bool:
+def failed(cell: Cell, actor: Any, item: Any, error: BaseException) -> bool:
     """An exception escaped a handler; returns whether the incarnation goes on."""
     if cell.actor is not actor:  # it was fenced while it ran: nobody listens to it any more
         killing.forget_pending(get_ident())

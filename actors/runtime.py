@@ -6,6 +6,7 @@ the clock, new ids and random numbers.
 
 from __future__ import annotations
 
+import itertools
 import os
 import random
 import threading
@@ -13,20 +14,19 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from ..messages.errors import ForkedSystem, UnknownActor
-from .dispatch.aio import AsyncioDispatcher
+from ..messages.errors import ForkedSystem
+from .directory import Directory
 from .dispatch.pool import PoolDispatcher
 from .dispatch.thread import ThreadDispatcher
+from .embedded import Embedded
 from .events import EventStream
 from .timers import ThreadTimers, Timer, TimerService
 
 if TYPE_CHECKING:
     from .actor import Actor
-    from .cell import Cell
     from .dispatch.base import Dispatcher
-    from .ref import ActorRef
 
 __all__ = ["Runtime", "Simulation", "default_runtime", "forked"]
 
@@ -35,6 +35,7 @@ class Simulation(Protocol):
     """A dispatcher that brings its own time, timers and chance, such as ``SimulatedDispatcher``."""
 
     dispatcher: Dispatcher
+    loop_dispatcher: Dispatcher
     timers: TimerService
     random: random.Random
 
@@ -52,16 +53,21 @@ class Runtime:
         self.name = name
         self.pid = os.getpid()
         self.events = EventStream()
-        self.lookup: Callable[[str], ActorRef[Any]] | None = None
+        self.numbers = itertools.count(1)
+        self.directory = Directory(name)
+        self.embedded = Embedded()
         self.simulation = simulation
-        self._forget: Callable[[Cell], None] | None = None
         self._dispatchers: dict[str, Dispatcher]
         if simulation is not None:
             self.clock = simulation.clock
             self.timers: TimerService = simulation.timers
             self.random = simulation.random
             self.new_urn = simulation.new_urn
-            self._dispatchers = dict.fromkeys(("pool", "thread", "asyncio"), simulation.dispatcher)
+            self._dispatchers = {
+                "pool": simulation.dispatcher,
+                "thread": simulation.dispatcher,
+                "asyncio": simulation.loop_dispatcher,
+            }
         else:
             self.clock = time.monotonic
             self.timers = ThreadTimers(time.monotonic, name)
@@ -70,41 +76,31 @@ class Runtime:
             self._dispatchers = {
                 "pool": PoolDispatcher(name, pool_size),
                 "thread": ThreadDispatcher(name),
-                "asyncio": AsyncioDispatcher(name),
             }
         _runtimes.add(self)
 
     def dispatcher_for(self, actor_class: type[Actor]) -> Dispatcher:
         """The dispatcher that runs actors of this class."""
-        return self._dispatchers[actor_class.dispatcher]
+        dispatcher = self._dispatchers.get(actor_class.dispatcher)
+        return self._make_loop() if dispatcher is None else dispatcher
+
+    def _make_loop(self) -> Dispatcher:
+        """The event loop's dispatcher, made (and asyncio imported) with the first actor that needs it."""
+        from .dispatch.aio import AsyncioDispatcher
+
+        with _making:
+            return self._dispatchers.setdefault("asyncio", AsyncioDispatcher(self.name))
 
     def after(self, seconds: float, action: Callable[[], None], interval: float | None = None) -> Timer:
         """Call ``action`` in ``seconds``, and then every ``interval`` seconds if that is given."""
         return self.timers.add(Timer(self.clock() + seconds, action, interval))
-
-    def resolve(self, path: str) -> ActorRef[Any]:
-        """The reference of the actor at ``path``; raises ``UnknownActor``."""
-        if self.lookup is None:
-            raise UnknownActor(
-                f"{path!r} cannot be looked up: this actor was started by start(), outside of a system",
-                target=path,
-            )
-        return self.lookup(path)
-
-    def when_closed(self, forget: Callable[[Cell], None]) -> None:
-        """Have ``forget`` called with every cell that closes."""
-        self._forget = forget
-
-    def forget(self, cell: Cell) -> None:
-        """A cell has closed: free its name."""
-        if self._forget is not None:
-            self._forget(cell)
 
     def stop(self, timeout: float) -> None:
         """Let threads end; those of abandoned handlers cannot be waited for."""
         self.timers.stop()
         for dispatcher in set(self._dispatchers.values()):
             dispatcher.stop(timeout)
+        self.embedded.close()
         _runtimes.discard(self)
 
     def refuse_if_forked(self) -> None:
@@ -130,6 +126,7 @@ forked = _Forked()
 _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 _default: Runtime | None = None
 _default_lock = threading.Lock()
+_making = threading.Lock()
 
 
 def default_runtime() -> Runtime:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import execution, killing
-from ..running import run_async
+from ..coroutines import run_async
 
 if TYPE_CHECKING:
     from ..cell import Cell
