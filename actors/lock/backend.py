@@ -148,5 +148,8 @@ class LockBackend(Protocol):
         ...
 
     def close(self) -> None:
-        """End the connection: who waits is answered with `lock.closed`, leases run out. Idempotent."""
+        """End the connection: who waits is answered with `lock.closed`, leases go on. Idempotent.
+
+        Whether a holder is still told that it lost its lease depends on who notices it.
+        """
         ...

@@ -28,7 +28,7 @@ class _Wish:
     client: MemoryLock
     wish: Acquire
     answers: list[Answer]
-    lost: Lost | None
+    lost: Lost
     deadline: float
     state: Literal["waiting", "granted", "over"] = "waiting"
     lease: Lease | None = None
@@ -148,8 +148,6 @@ class MemoryLocks:
                 for waiting in [each for each in resource.line.values() if each.client is client]:
                     self._drop(waiting)
                     calls.extend(partial(answer, _closed()) for answer in waiting.answers)
-                if resource.held and resource.held.client is client:
-                    resource.held.lost = None
         _make(calls)
 
     # What follows is called with the lock held; callbacks are collected, to be made without it.
@@ -215,8 +213,7 @@ class MemoryLocks:
                 continue
             if wish.state == "granted":
                 self._end(wish, released=False)
-                if wish.lost is not None:
-                    calls.append(partial(wish.lost, _lease(wish)))
+                calls.append(partial(wish.lost, _lease(wish)))
                 self._hand_on(wish.wish.resource, now, calls)
             else:
                 self._drop(wish)
