@@ -95,6 +95,7 @@ class Cell:
         "alias",
         "control",
         "current",
+        "depth",
         "dispatcher",
         "extras",
         "handlers",
@@ -137,6 +138,7 @@ class Cell:
         self.handlers: HandlerTable = actor_class._table
         self.current: Any = None
         self.runner = 0
+        self.depth = 0
         self.latch: threading.Lock | None = None
         self.waiting_on: tuple[Cell, ...] = ()
         self.room_waiters: deque[threading.Lock] | None = None
@@ -198,14 +200,14 @@ class Cell:
 
     def claim(self) -> bool:
         """Take the token if nobody runs the actor; its holder must run it or give it back."""
-        if self.token.acquire(blocking=False):
+        if self.token.acquire(False):
             self.idle = False
             return True
         return False
 
     def wake(self) -> None:
         """Have it run soon, if nobody runs it yet; what reached a closed mailbox is answered here."""
-        if self.token.acquire(blocking=False):
+        if self.token.acquire(False):
             self.idle = False
             self.dispatcher.ready(self)
         elif self.state == CLOSED:

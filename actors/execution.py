@@ -30,11 +30,10 @@ adopting: ContextVar[Cell | None] = ContextVar("understudy_adopting_cell", defau
 
 
 class _Host(threading.local):
-    """What a thread knows of itself: whose worker it is, and how deep it is in assisted asks."""
+    """What a thread knows of itself: whose worker it is, and whose event loop's."""
 
     dispatcher: Dispatcher | None = None
     loop_of: Dispatcher | None = None
-    depth: int = 0
 
 
 host = _Host()
@@ -111,9 +110,12 @@ def enter_wait(waiter: Cell, target: Cell) -> None:
 
 def leave_wait(waiter: Parent, target: Cell) -> None:
     """Take one note of ``waiter`` waiting for ``target`` back."""
-    notes = list(waiter.waiting_on)
-    notes.remove(target)
-    waiter.waiting_on = tuple(notes)
+    notes = waiter.waiting_on
+    if notes == (target,):
+        waiter.waiting_on = ()
+    else:
+        at = notes.index(target)
+        waiter.waiting_on = notes[:at] + notes[at + 1 :]
 
 
 def _chain_between(start: Cell, goal: Cell) -> tuple[Cell, ...] | None:

@@ -190,7 +190,7 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
                 cell.runtime.refuse_if_forked()
             if cell.idle and cell.dispatcher.assists and here is not cell and cell.claim():
                 request: Request[Any] = Request(message, None, deadline)
-                if running.can_assist(cell, type(message)):
+                if running.can_assist(cell, request, here):
                     return running.assist(cell, request, here)
                 future = request.reply_to = Future()
                 future.target = cell

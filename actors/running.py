@@ -19,7 +19,7 @@ from . import execution, killing, lifecycle
 from .answers import is_due
 from .cell import CLOSED, RUNNING, Cell, ending
 from .future import Future
-from .reasons import NORMAL, ActorKilled, ExitReason
+from .reasons import NORMAL
 from .request import Request
 
 __all__ = ["BOOT", "SLICE", "assist", "can_assist", "failed", "leave", "obey", "other", "run"]
@@ -28,9 +28,13 @@ SLICE = 256
 """How many messages an actor handles before other ready actors get the thread."""
 
 SLOW = 0.001
-"""Seconds: a handler that takes longer is not run on the asking thread for the next ``SLOW_FOR`` seconds."""
+"""Seconds: an actor whose handler took longer is not run on asking threads for a while."""
 
 SLOW_FOR = 1.0
+"""Seconds: the longest such while. It is ``SLOW_TIMES`` what the handler took, so that a handler which was
+merely interrupted for one switch of threads is trusted again soon."""
+
+SLOW_TIMES = 50
 
 MAX_ASSIST_DEPTH = 24
 """How many assisted asks may be nested on one thread's stack."""
@@ -56,7 +60,7 @@ def run(cell: Cell, limit: int = SLICE) -> None:
     else:
         elapsed = perf_counter() - started
         if elapsed > SLOW and elapsed > SLOW * handled:
-            cell.slow_until = cell.runtime.clock() + SLOW_FOR
+            _distrust(cell, elapsed)
         leave(cell, actor)
 
 
@@ -75,10 +79,12 @@ def _run_slice(cell: Cell, actor: Any, limit: int) -> int:  # noqa: C901  # the 
                         return -1
                     actor = cell.actor
                     continue
+                if not queue:
+                    return limit - left
                 try:
                     item = queue.popleft()
-                except IndexError:
-                    return limit - left
+                except IndexError:  # a sender of drop_oldest was quicker
+                    continue
                 left -= 1
                 if cell.room_waiters:
                     cell.admit()
@@ -101,18 +107,19 @@ def _run_slice(cell: Cell, actor: Any, limit: int) -> int:  # noqa: C901  # the 
     return limit
 
 
-def can_assist(cell: Cell, message_type: type) -> bool:
+def can_assist(cell: Cell, request: Request[Any], here: Cell | None) -> bool:
     """Whether an idle ``cell`` may be run by the thread that asks: its handler has been quick, and no loop is here.
 
     The caller has claimed the cell.
     """
     return (
-        cell.handlers.quick.get(message_type, False)
+        cell.handlers.quick.get(type(request.message), False)
         and cell.state == RUNNING
         and not cell.queue
         and not cell.control
-        and execution.host.depth < MAX_ASSIST_DEPTH
-        and cell.slow_until <= cell.runtime.clock()
+        and (here is None or here.depth < MAX_ASSIST_DEPTH)
+        and (not cell.slow_until or cell.slow_until <= cell.runtime.clock())
+        and (request.deadline is None or request.deadline > cell.runtime.clock())
         and not execution.on_event_loop()
     )
 
@@ -123,10 +130,9 @@ def assist(cell: Cell, request: Request[Any], here: Cell | None) -> Any:
     message = request.message
     message_type = type(message)
     previous = execution.current.set(cell)
-    host = execution.host
-    host.depth += 1
     if here is not None:
         here.waiting_on += (cell,)
+        cell.depth = here.depth + 1
     cell.runner = get_ident()
     cell.current = request
     started = perf_counter()
@@ -140,11 +146,13 @@ def assist(cell: Cell, request: Request[Any], here: Cell | None) -> Any:
             raise
         return request.reply_to.get(timeout=0)
     finally:
-        host.depth -= 1
         execution.current.reset(previous)
         if here is not None:
+            cell.depth = 0
             execution.leave_wait(here, cell)
-    _time(cell, message_type, perf_counter() - started)
+    elapsed = perf_counter() - started
+    if elapsed > SLOW:
+        _time(cell, message_type, elapsed)
     fenced = cell.actor is not actor
     leave(cell, actor)
     if request.deferred or fenced:
@@ -191,9 +199,13 @@ def _time(cell: Cell, message_type: type, elapsed: float) -> None:
     """Learn whether the handler is quick enough to be run by those who ask."""
     if elapsed > SLOW:
         cell.handlers.quick[message_type] = False
-        cell.slow_until = cell.runtime.clock() + SLOW_FOR
+        _distrust(cell, elapsed)
     elif message_type not in cell.handlers.batched:
         cell.handlers.quick[message_type] = True
+
+
+def _distrust(cell: Cell, elapsed: float) -> None:
+    cell.slow_until = cell.runtime.clock() + min(SLOW_FOR, SLOW_TIMES * elapsed)
 
 
 def other(cell: Cell, actor: Any, item: Any) -> Any:
