@@ -102,9 +102,9 @@ class ActorError(Exception):
         return method_name(*self._called) if self._method is None else self._method
 
     def note_call(self, method: str | None, target: str, verb: str) -> None:
-        """Fill in where the failed call was made, for an error that was made on another thread.
+        """Fill in where the failed call was made, for an error that was made where it was handled.
 
-        What is known already is kept.
+        The call of an error that knows its target is known already, and kept.
 
         Args:
             method: The name that the caller gave the call; by default the calling function's name is used.
@@ -114,11 +114,26 @@ class ActorError(Exception):
         caller, known_target, known_verb = self._called
         if self._method is not None or (caller != NO_CALLER and known_target):
             return
-        if caller == NO_CALLER and method is None:
+        if method is None:
+            # An error without a target was made by a handler, as its answer: the call that failed is this one.
             caller = find_caller()
         self._method = method
         self._called = (caller, known_target or target, known_verb or verb)
         self._response = None
+
+    def note_place(self, actor: str, incarnation: int, message_type: str) -> None:
+        """Fill in where it happened, for an error of a part that does not know which actor it works for.
+
+        An error that says its actor is left as it is.
+
+        Args:
+            actor: The path of the actor in which it happened.
+            incarnation: Which life of that actor.
+            message_type: The name of the type of the message that was being handled.
+        """
+        if not self._where[0]:
+            self._where = (actor, incarnation, self._where[2] or message_type, self._where[3])
+            self._response = None
 
     @property
     def actor(self) -> str:

@@ -66,6 +66,7 @@ class Delivery:
         tag: The consumer it was handed to.
         handle: The backend's own mark for this delivery; a redelivery has another.
         attempt: 1 for the first; counts how often a consumer failed on it, plus one.
+        final: Whether one more failure makes it a dead letter.
         redelivered: Whether any consumer may have seen it before.
         publication: The message, as it was published.
     """
@@ -74,6 +75,7 @@ class Delivery:
     tag: str
     handle: int
     attempt: int
+    final: bool
     redelivered: bool
     publication: Publication
 

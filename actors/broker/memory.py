@@ -63,17 +63,15 @@ class MemoryServer:
         where = f"{publication.exchange!r} with routing key {publication.routing_key!r}"
         exchange = self.exchanges.get(publication.exchange)
         if exchange is None:
-            return BrokerError(f"publish to {where}: no such exchange", kind=ErrorKind.EXCHANGE_UNKNOWN)
+            return _refused(f"publish to {where}: no such exchange", ErrorKind.EXCHANGE_UNKNOWN, publication)
         names = self._route(exchange, publication)
         if not names:
-            return BrokerError(f"publish to {where}: no queue takes it", kind=ErrorKind.UNROUTABLE)
+            return _refused(f"publish to {where}: no queue takes it", ErrorKind.UNROUTABLE, publication)
         queues = [self.queues[name] for name in names]
         for queue in queues:
             if queue.is_full:
-                return BrokerError(
-                    f"publish to {where}: queue {queue.declared.name!r} is full, it holds {queue.max_length}",
-                    kind=ErrorKind.PUBLISH_NACKED,
-                )
+                full = f"queue {queue.declared.name!r} is full, it holds {queue.max_length}"
+                return _refused(f"publish to {where}: {full}", ErrorKind.PUBLISH_NACKED, publication)
         for queue in queues:
             queue.put(publication)
             self.assign(queue)
@@ -117,6 +115,7 @@ class MemoryServer:
                 tag=subscription.tag,
                 handle=handle,
                 attempt=entry.failures + 1,
+                final=entry.failures >= self.queues[subscription.queue].delivery_limit,
                 redelivered=entry.redelivered,
                 publication=entry.publication,
             )
@@ -304,3 +303,7 @@ class MemoryBroker:
     def _require_open(self) -> None:
         if self._closed:
             raise BrokerError("the connection to the broker is closed", kind=ErrorKind.BROKER_CLOSED)
+
+
+def _refused(text: str, kind: ErrorKind, publication: Publication) -> BrokerError:
+    return BrokerError(text, kind=kind, message_id=publication.message_id)

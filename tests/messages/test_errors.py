@@ -13,6 +13,7 @@ import pytest
 from understudy.messages import (
     ActorError,
     AskTimeout,
+    BrokerError,
     CodecError,
     ConfigError,
     ErrorCode,
@@ -224,6 +225,29 @@ def test_a_name_that_the_caller_gave_is_noted_too() -> None:
     refused = Refusal("no")
     refused.note_call("second.name", "broker", "ask")
     assert refused.method == "second.name"
+
+
+def test_the_answer_of_a_handler_is_given_the_caller_who_asked() -> None:
+    """An error that a service made has the service's function as its caller, until the asker gets it."""
+    made: list[ActorError] = []
+    namespace = {"__name__": "understudy.actors.broker.memory", "BrokerError": BrokerError, "made": made}
+    exec("def accept(): made.append(BrokerError('no queue'))", namespace)
+    namespace["accept"]()  # type: ignore[operator]  # pyright: ignore[reportCallIssue]
+    (error,) = made
+    assert error.method == "accept"
+    error.note_call(None, "broker", "ask")
+    assert error.method == "test_the_answer_of_a_handler_is_given_the_caller_who_asked.broker.ask"
+
+
+def test_the_place_is_filled_in_where_it_is_not_known() -> None:
+    """A backend does not know which actor it works for; its actor does."""
+    error = BrokerError("no queue", message_id="m1")
+    assert error.response.actor == ""
+    error.note_place("shop/broker", 2, "Publish")
+    assert (error.actor, error.incarnation, error.message_type, error.message_id) == ("shop/broker", 2, "Publish", "m1")
+    assert error.response.actor == "shop/broker"
+    error.note_place("another", 3, "Other")
+    assert error.actor == "shop/broker"
 
 
 # --- what it carries ----------------------------------------------------------------------------------------

@@ -84,9 +84,9 @@ def test_after_the_limit_a_message_becomes_a_dead_letter(client: Any) -> None:
     for _ in range(4):
         delivery = consumer.next()
         assert texts([delivery]) == "poison"
-        attempts.append(delivery.attempt)
+        attempts.append((delivery.attempt, delivery.final))
         client.backend.requeue(delivery)
-    assert attempts == [1, 2, 3, 4]
+    assert attempts == [(1, False), (2, False), (3, False), (4, True)]
     assert texts([consumer.next()]) == "good"
     (letter,) = client.backend.dead_letters("letters", 10)
     assert (letter.queue, letter.attempts, letter.reason) == ("letters", 4, "delivery_limit")

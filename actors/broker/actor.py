@@ -1,0 +1,319 @@
+"""The broker actor: publishing and consuming, for notifications and for anything else."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar, TypeAlias
+
+from ...messages.broker import (
+    BindQueue,
+    CountQueue,
+    DeadLetter,
+    DeadLetters,
+    DeclareExchange,
+    DeclareQueue,
+    Publish,
+    Published,
+    PurgeDeadLetters,
+    QueueCounts,
+    ReplayDeadLetters,
+    Subscribe,
+    Unsubscribe,
+)
+from ...messages.codec import decode, encode
+from ...messages.errors import BrokerError, CodecError, EncryptionError, ErrorKind, MailboxError, UnknownActor
+from ...messages.message import Message
+from ...messages.notifications import (
+    ConsumeNotif,
+    NotifData,
+    ProduceNotif,
+    StopConsuming,
+    UnwatchNotifs,
+    WatchNotifs,
+)
+from ..embedded import Embedded
+from ..handlers import handles
+from ..ref import ActorRef
+from ..service import ServiceActor
+from ..watching import Terminated
+from .backend import BrokerBackend, Publication
+from .consumption import Again, Answered, Arrived, Cancelled, Consumption, Resume
+from .opening import open_backend
+from .plans import Forward, Notify, Plan, refuse_encryption
+from .topology import DEFAULT_EXCHANGE, Binding, Exchange, Queue
+
+__all__ = ["Broker"]
+
+Consumer: TypeAlias = ConsumeNotif | Subscribe
+
+
+class Broker(ServiceActor[BrokerBackend]):
+    """Publishes, and hands on what it consumes.
+
+    For notifications it answers `ProduceNotif`, `ConsumeNotif`, `StopConsuming`, `WatchNotifs` and `UnwatchNotifs`;
+    for anything else `DeclareExchange`, `DeclareQueue`, `BindQueue`, `Publish`, `Subscribe` and `Unsubscribe`; and for
+    those who look after it `CountQueue`, `DeadLetters`, `ReplayDeadLetters` and `PurgeDeadLetters`. A `BrokerError`,
+    `CodecError` or `EncryptionError` if one cannot be done.
+
+    A publish is answered when the broker has confirmed it. A delivery is acknowledged when it was stored and cached,
+    or handled by the actor that subscribed. Its consumers outlive an incarnation: the next one starts them again.
+
+    Args:
+        url: which broker; None takes ``UNDERSTUDY_BROKER_URL``, or else ``memory://``, a broker in this system's memory
+            that outlives this actor.
+        mutator: the actor that stores notifications: a sibling's name, or a path.
+        cache: the actor that caches them: a sibling's name, or a path.
+    """
+
+    variable: ClassVar[str] = "UNDERSTUDY_BROKER_URL"
+    default_url: ClassVar[str] = "memory://"
+    refusals = (BrokerError, CodecError, EncryptionError, UnknownActor)
+
+    def __init__(self, url: str | None = None, *, mutator: str = "mutator", cache: str = "cache") -> None:
+        super().__init__(url)
+        self._mutator, self._cache = mutator, cache
+        self._declared: set[Exchange] = set()
+        self._running: dict[str, Consumption] = {}
+        self._consumers: dict[str, Consumer] = {}
+        self._live: dict[str, str | None] = {}
+
+    def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> BrokerBackend:
+        return open_backend(url, embedded, clock)
+
+    def on_start(self) -> None:
+        """Open the connection, and start the consumers again that an earlier incarnation had."""
+        super().on_start()
+        self._consumers = self._handed_on("consumers", dict[str, Consumer])
+        self._live = self._handed_on("live subscribers", dict[str, str | None])
+        try:
+            for consumer in list(self._consumers.values()):
+                self._start(consumer)
+            subscribers = {each.to for each in self._consumers.values() if isinstance(each, Subscribe)}
+            for path in subscribers | self._live.keys():
+                self._watch_over(path)
+        except BaseException:
+            self._disconnect()
+            raise
+
+    # --- publishing --------------------------------------------------------------------------------------------
+
+    @handles
+    def produce(self, message: ProduceNotif) -> None:
+        """Publish a notification; answered when the broker has confirmed it."""
+        refuse_encryption(message.encryption_config)
+        body = encode(message.notif_data)
+        decode(body, NotifData)  # what no consumer could read is refused here, where somebody can mend it
+        self._declare(message.exchange_name, message.exchange_type)
+        ignores_key = message.exchange_type == "fanout" and message.exchange_name != DEFAULT_EXCHANGE
+        key = "" if ignores_key else message.routing_key
+        self._publish(Publication(message.exchange_name, key, body, message.notif_data.id))
+
+    @handles
+    def publish(self, message: Publish) -> None:
+        """Publish a body; answered when the broker has confirmed it."""
+        self._publish(
+            Publication(
+                exchange=message.exchange,
+                routing_key=message.routing_key,
+                body=message.body,
+                message_id=message.message_id or self._new_id(),
+                headers=message.headers,
+                content_type=message.content_type,
+                persistent=message.persistent,
+            )
+        )
+
+    def _publish(self, publication: Publication) -> None:
+        request = self.defer_reply()
+        published = Published(publication.message_id, publication.exchange, publication.routing_key)
+
+        def report(_: int, error: BrokerError | None) -> None:
+            self._answer(request, error or published)
+
+        self._backend.publish([publication], report)
+
+    # --- topology ----------------------------------------------------------------------------------------------
+
+    @handles
+    def declare_exchange(self, message: DeclareExchange) -> None:
+        """Make sure that an exchange exists."""
+        self._backend.declare_exchange(Exchange(message.name, message.type, message.durable))
+
+    @handles
+    def declare_queue(self, message: DeclareQueue) -> None:
+        """Make sure that a queue exists."""
+        self._backend.declare_queue(Queue(message.name, message.durable, message.max_length, message.delivery_limit))
+
+    @handles
+    def bind_queue(self, message: BindQueue) -> None:
+        """Let messages flow from an exchange into a queue."""
+        self._backend.bind(Binding(message.queue, message.exchange, message.routing_key, message.arguments))
+
+    def _declare(self, name: str, kind: Any) -> None:
+        exchange = Exchange(name, kind)
+        if name != DEFAULT_EXCHANGE and exchange not in self._declared:
+            self._backend.declare_exchange(exchange)
+            self._declared.add(exchange)
+
+    # --- consuming ---------------------------------------------------------------------------------------------
+
+    @handles
+    def consume(self, message: ConsumeNotif) -> str:
+        """Start taking notifications out of a queue; answered with the consumer's tag."""
+        refuse_encryption(message.decryption_config)
+        if message.store_in_db:
+            self.resolve(self._mutator)
+        if message.cache_on_redis:
+            self.resolve(self._cache)
+        return self._add(message)
+
+    @handles
+    def subscribe(self, message: Subscribe) -> str:
+        """Let an actor have a queue's messages; answered with the consumer's tag."""
+        path = self.resolve(message.to).path
+        self._watch_over(path)
+        return self._add(Subscribe(message.queue, path, message.tag or self._new_id(), message.prefetch))
+
+    @handles
+    def stop_consuming(self, message: StopConsuming | Unsubscribe) -> bool:
+        """End a consumer; whether there was one."""
+        return self._remove(message.tag)
+
+    def _add(self, consumer: Consumer) -> str:
+        if self._consumers.get(consumer.tag) != consumer:  # the same wish again is no second consumer
+            if consumer.tag in self._consumers:
+                raise BrokerError(f"consumer tag {consumer.tag!r} is in use", kind=ErrorKind.CONSUMER_INVALID)
+            self._start(consumer)
+            self._consumers[consumer.tag] = consumer
+        return consumer.tag
+
+    def _remove(self, tag: str) -> bool:
+        running = self._running.pop(tag, None)
+        if running is not None:
+            running.stop()
+        return self._consumers.pop(tag, None) is not None
+
+    def _start(self, consumer: Consumer) -> None:
+        """Declare what the consumer needs, and let it begin."""
+        plan: Plan
+        if isinstance(consumer, Subscribe):
+            plan = Forward(consumer.to)
+        else:
+            plan = Notify(consumer, self._show, self._mutator, self._cache)
+            self._backend.declare_queue(Queue(consumer.queue, delivery_limit=consumer.delivery_limit))
+            if consumer.exchange_name != DEFAULT_EXCHANGE:
+                self._declare(consumer.exchange_name, consumer.exchange_type)
+                self._backend.bind(Binding(consumer.queue, consumer.exchange_name, consumer.routing_key))
+        consumption = Consumption(
+            self, self._backend, plan, queue=consumer.queue, tag=consumer.tag, prefetch=consumer.prefetch
+        )
+        consumption.start()
+        self._running[consumer.tag] = consumption
+
+    @handles
+    def consuming(self, message: Arrived | Answered | Again | Cancelled | Resume) -> None:
+        """Take a consumer one step further."""
+        consumption: Consumption = message.consumption
+        match message:
+            case Arrived():
+                consumption.arrived(message.delivery)
+            case Answered():
+                consumption.answered(message.job, message.step, message.future)
+            case Again():
+                consumption.again(message.job)
+            case Cancelled():
+                consumption.cancelled(message.reason)
+            case Resume():
+                consumption.resume()
+
+    # --- live subscribers --------------------------------------------------------------------------------------
+
+    @handles
+    def watch_notifs(self, message: WatchNotifs) -> None:
+        """Have an actor told every notification that is consumed."""
+        path = self.resolve(message.to).path
+        self._watch_over(path)
+        self._live[path] = message.receiver_info
+
+    @handles
+    def unwatch_notifs(self, message: UnwatchNotifs) -> bool:
+        """Take a watch back; whether there was one."""
+        path = self.resolve(message.to).path
+        known = path in self._live
+        self._live.pop(path, None)
+        return known
+
+    def _show(self, notif: NotifData) -> None:
+        for path, receiver in self._live.items():
+            if receiver in (None, notif.receiver_info):
+                try:
+                    self.lookup(path).tell(notif)
+                except MailboxError:
+                    self._cell.runtime.events.dead_letter(path, notif, "dropped")
+
+    # --- looking after it --------------------------------------------------------------------------------------
+
+    @handles
+    def count_queue(self, message: CountQueue) -> QueueCounts:
+        """Count a queue's messages."""
+        return self._backend.counts(message.queue)
+
+    @handles
+    def dead_letters(self, message: DeadLetters) -> list[DeadLetter]:
+        """List the oldest dead letters of a queue."""
+        return self._backend.dead_letters(message.queue, message.limit)
+
+    @handles
+    def replay(self, message: ReplayDeadLetters) -> int:
+        """Put dead letters back; how many."""
+        return self._backend.replay_dead_letters(message.queue, message.message_ids)
+
+    @handles
+    def purge(self, message: PurgeDeadLetters) -> int:
+        """Delete dead letters; how many."""
+        return self._backend.purge_dead_letters(message.queue, message.message_ids)
+
+    # --- what a consumption needs ------------------------------------------------------------------------------
+
+    def resolve(self, path: str) -> ActorRef[Any]:
+        """The reference of a sibling of that name, or of the actor at that path.
+
+        Raises:
+            UnknownActor: there is neither.
+        """
+        directory = self._cell.runtime.directory
+        parent, _, _ = self._cell.path.rpartition("/")
+        if parent and directory.find(f"{parent}/{path}") is not None:
+            return directory.resolve(f"{parent}/{path}")
+        return self.lookup(path)
+
+    def post(self, message: Message[None]) -> None:
+        """Have a message handled by this incarnation. Any thread may."""
+        self._post(message)
+
+    def later(self, seconds: float, message: Message[None]) -> None:
+        """Have a message handled in a while."""
+        self.after(seconds, message)
+
+    # --- those who are gone ------------------------------------------------------------------------------------
+
+    def _watch_over(self, path: str) -> None:
+        """Be told when an actor is gone for good, so that nothing is delivered to nobody."""
+        try:
+            self.watch(self.lookup(path))
+        except UnknownActor:  # it went while this actor was being restarted
+            self._forget(path)
+
+    @handles
+    def gone(self, message: Terminated) -> None:
+        """A subscriber is gone: what it had not handled waits in the queue for another."""
+        self._forget(message.ref.path)
+
+    def _forget(self, path: str) -> None:
+        self._live.pop(path, None)
+        for tag, consumer in list(self._consumers.items()):
+            if isinstance(consumer, Subscribe) and consumer.to == path:
+                self._remove(tag)
+
+    def _new_id(self) -> str:
+        return self._cell.runtime.new_urn().removeprefix("urn:uuid:")

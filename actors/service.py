@@ -1,0 +1,146 @@
+"""What the service actors have in common: a URL that chooses the backend, and a connection for each incarnation."""
+
+from __future__ import annotations
+
+import os
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+from ..messages.errors import ActorError, IncarnationFenced, UrlInvalid
+from .actor import Actor
+from .embedded import Embedded
+from .request import Request
+
+__all__ = ["Opener", "ServiceActor", "open_by_scheme"]
+
+
+class Backend(Protocol):
+    """A connection."""
+
+    def close(self) -> None:
+        """End it."""
+
+
+B = TypeVar("B", bound=Backend)
+K = TypeVar("K")
+
+Opener = Callable[[str, Embedded, Callable[[], float]], B]
+"""Opens a backend: given the URL's part after ``//``, the system's embedded servers and its monotonic clock."""
+
+
+def open_by_scheme(
+    url: str,
+    openers: Mapping[str, Opener[B]],
+    embedded: Embedded,
+    clock: Callable[[], float],
+    *,
+    service: str,
+) -> B:
+    """Open the backend that a URL names.
+
+    Args:
+        url: such as ``memory://``.
+        openers: by scheme.
+        embedded: the system's embedded servers.
+        clock: seconds, monotonic.
+        service: what it is for, for the error's text.
+
+    Raises:
+        UrlInvalid: nothing here opens URLs of that scheme. The text does not repeat the URL, which may hold a
+            password.
+        ActorError: what the backend raises when it cannot be opened.
+    """
+    scheme, separator, rest = url.partition("://")
+    opener = openers.get(scheme) if separator else None
+    if opener is None:
+        what = f"the scheme {scheme!r}" if separator else "what is no URL"
+        known = ", ".join(f"{each}://" for each in sorted(openers))
+        raise UrlInvalid(f"{service}: {what} is not supported here; supported: {known}")
+    return opener(rest, embedded, clock)
+
+
+class ServiceActor(Actor, Generic[B]):
+    """An actor in front of a backend.
+
+    The connection is opened when the incarnation starts and closed when it ends, however it ends.
+
+    Args:
+        url: which backend; None takes the class's environment variable, or else the embedded default.
+    """
+
+    variable: ClassVar[str]
+    """The environment variable that holds the URL."""
+    default_url: ClassVar[str]
+    """The embedded default."""
+
+    def __init__(self, url: str | None = None) -> None:
+        super().__init__()
+        self._url = url or os.environ.get(self.variable) or self.default_url
+        self._connected: B | None = None
+
+    @abstractmethod
+    def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> B:
+        """Open the backend that ``url`` names; raises ``UrlInvalid`` and what the backend raises."""
+
+    @property
+    def _backend(self) -> B:
+        assert self._connected is not None, "the connection is there from on_start to the end"
+        return self._connected
+
+    def on_start(self) -> None:
+        """Open the connection."""
+        runtime = self._cell.runtime
+        self._connected = self._open(self._url, runtime.embedded, runtime.clock)
+
+    def on_stop(self) -> None:
+        """Close the connection."""
+        self._disconnect()
+
+    def on_failure(
+        self,
+        exception_type: type[BaseException] | None,
+        exception_value: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the connection: what this incarnation had not finished is the next one's."""
+        self._disconnect()
+
+    def _on_killed(self) -> None:
+        self._disconnect()
+
+    def _disconnect(self) -> None:
+        if self._connected is not None:
+            self._connected.close()
+
+    # --- for callbacks that come on a foreign thread -----------------------------------------------------
+
+    def _post(self, message: Any) -> None:
+        """Have ``message`` handled by this incarnation, however full the mailbox is; none if it has ended."""
+        if not self._fenced:
+            self._cell.put_always(message)
+
+    def _answer(self, request: Request[Any], reply: Any) -> bool:
+        """Answer a request with a reply, or with an error; False if nobody waits for it any more.
+
+        What was only told, and failed, goes to the dead letters.
+        """
+        try:
+            if not isinstance(reply, BaseException):
+                return request.reply(reply)
+            if isinstance(reply, ActorError):
+                reply.note_place(self._cell.path, self._cell.incarnation, type(request.message).__name__)
+            if request.reply_to is None:
+                self._cell.bury(request.message, "refused", reply)
+                return False
+            return request.fail(reply)
+        except IncarnationFenced:
+            return False
+
+    def _handed_on(self, name: str, make: Callable[[], K]) -> K:
+        """What earlier incarnations of this place left under ``name``, or what ``make`` makes."""
+        kept: dict[str, Any] = self._cell.needs.handed_on
+        if name not in kept:
+            kept[name] = make()
+        return kept[name]  # type: ignore[no-any-return]  # what `make` made
