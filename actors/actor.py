@@ -15,10 +15,11 @@ from .handlers import HandlerTable, build_table
 from .mailbox import UNBOUNDED_MAILBOX, Mailbox
 from .reasons import NORMAL, ExitReason
 from .ref import ActorRef, Inbox, stopped_event
-from .request import Request
 from .registry import install
+from .request import Request
 from .running import BOOT
 from .runtime import default_runtime
+from .spawning import Spawning
 from .watching import notify_end
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ __all__ = ["Actor"]
 A = TypeVar("A", bound="Actor")
 
 
-class Actor(pykka.Actor):
+class Actor(Spawning, pykka.Actor):
     """Something with state of its own that handles one message at a time.
 
     Subclass it, mark methods with ``@handles``, and let an ``ActorSystem`` or a supervisor start it. A class

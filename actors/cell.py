@@ -19,7 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from pykka.messages import _ActorStop as ActorStop
 
@@ -45,7 +45,7 @@ STARTING, RUNNING, SUSPENDED, CLOSED = range(4)
 class Parent(Protocol):
     """Who supervises a cell: another cell, or the system itself above the topmost one."""
 
-    waiting_on: tuple[Cell, ...]
+    waiting_on: tuple[execution.Party, ...]
 
     @property
     def path(self) -> str:
@@ -118,6 +118,9 @@ class Cell:
         "waiting_on",
     )
 
+    cancelled: ClassVar[bool] = False
+    """Only background work is cancelled (see ``execution.Party``)."""
+
     def __init__(
         self,
         actor_class: type[Actor],
@@ -140,7 +143,7 @@ class Cell:
         self.runner = 0
         self.depth = 0
         self.latch: threading.Lock | None = None
-        self.waiting_on: tuple[Cell, ...] = ()
+        self.waiting_on: tuple[execution.Party, ...] = ()
         self.room_waiters: deque[threading.Lock] | None = None
         self.slow_until = 0.0
         self.state = STARTING
@@ -333,7 +336,7 @@ class Cell:
         waiters = self.room_waiters
         while waiters:
             try:
-                waiters.popleft().release()
+                execution.free(waiters.popleft())
             except IndexError:
                 return
             if not everyone:

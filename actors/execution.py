@@ -12,18 +12,74 @@ from __future__ import annotations
 import sys
 import threading
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..messages.errors import AskCycle
-from .reasons import ActorKilled
+from .reasons import ActorKilled, WorkCancelled
 
 if TYPE_CHECKING:
-    from .cell import Cell, Parent
-    from .dispatch.base import Dispatcher
+    from .cell import Cell
+    from .runtime import Runtime
 
-__all__ = ["current", "enter_wait", "host", "inherited_deadline", "leave_wait", "on_event_loop", "refuse_cycle", "wait"]
+__all__ = [
+    "Ground",
+    "Party",
+    "current",
+    "enter_wait",
+    "free",
+    "host",
+    "inherited_deadline",
+    "leave_wait",
+    "on_event_loop",
+    "refuse_cycle",
+    "wait",
+]
 
-current: ContextVar[Cell | None] = ContextVar("understudy_current_actor", default=None)
+
+class Ground(Protocol):
+    """What lends threads, as far as waiting goes: a dispatcher, or the threads for work in the background."""
+
+    drives_waiters: ClassVar[bool]
+    """Whether a thread of no dispatcher that waits for somebody here must wait through ``block``."""
+
+    def block(self, latch: threading.Lock, timeout: float | None) -> bool:
+        """Wait for ``latch`` (seconds) on a thread of its own, compensated. False: time ran out."""
+
+
+class Party(Protocol):
+    """Who waits and is waited for: an actor in its cell, or work in the background."""
+
+    runtime: Runtime
+    latch: threading.Lock | None
+    """What its thread waits for now; whoever ends it by force releases it."""
+    waiting_on: tuple[Party, ...]
+
+    @property
+    def path(self) -> str:
+        """How it is named in texts."""
+
+    @property
+    def actor(self) -> Any:
+        """The incarnation; another one, or none, after the one that waited has ended."""
+
+    @property
+    def current(self) -> Any:
+        """What is being handled; its ``deadline`` is inherited."""
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether it is work that was told to end."""
+
+    @property
+    def depth(self) -> int:
+        """How many assisted asks its stack is in."""
+
+    @property
+    def dispatcher(self) -> Ground:
+        """What it runs on."""
+
+
+current: ContextVar[Party | None] = ContextVar("understudy_current_actor", default=None)
 
 adopting: ContextVar[Cell | None] = ContextVar("understudy_adopting_cell", default=None)
 """The place that a child spec's factory is making an actor for."""
@@ -32,8 +88,8 @@ adopting: ContextVar[Cell | None] = ContextVar("understudy_adopting_cell", defau
 class _Host(threading.local):
     """What a thread knows of itself: whose worker it is, and whose event loop's."""
 
-    dispatcher: Dispatcher | None = None
-    loop_of: Dispatcher | None = None
+    dispatcher: Ground | None = None
+    loop_of: Ground | None = None
 
 
 host = _Host()
@@ -45,32 +101,46 @@ def on_event_loop() -> bool:
     return running is not None and running() is not None
 
 
-def wait(latch: threading.Lock, timeout: float | None, target: Cell | None) -> bool:
+def wait(latch: threading.Lock, timeout: float | None, target: Party | None) -> bool:
     """Wait until somebody releases ``latch``, letting the dispatchers know that this thread is lent out.
 
     Args:
         latch: an acquired lock; the waker releases it.
         timeout: seconds, None for no limit.
-        target: the cell that will answer, if one is known.
+        target: who will answer, if that is known.
 
     Returns:
         False when the time ran out.
+
+    Raises:
+        ActorKilled: the incarnation that waits was ended by force.
+        WorkCancelled: the background work that waits was cancelled.
     """
     here = current.get()
     if here is None:
         return _wait(latch, timeout, target)
-    here.latch = latch  # so that killing the incarnation wakes it
+    here.latch = latch  # so that killing the incarnation, or cancelling the work, wakes it
     actor = here.actor
     try:
-        arrived = _wait(latch, timeout, target)
+        arrived = False if here.cancelled else _wait(latch, timeout, target)
     finally:
         here.latch = None
+    if here.cancelled:
+        raise WorkCancelled
     if here.actor is not actor:
         raise ActorKilled
     return arrived
 
 
-def _wait(latch: threading.Lock, timeout: float | None, target: Cell | None) -> bool:
+def free(latch: threading.Lock) -> None:
+    """Release a latch that somebody else may release as well."""
+    try:  # noqa: SIM105  # on the way of every ask that waits: `suppress` costs twice as much
+        latch.release()
+    except RuntimeError:
+        pass
+
+
+def _wait(latch: threading.Lock, timeout: float | None, target: Party | None) -> bool:
     dispatcher = host.dispatcher
     if dispatcher is None and target is not None and target.dispatcher.drives_waiters:
         dispatcher = target.dispatcher
@@ -81,12 +151,12 @@ def _wait(latch: threading.Lock, timeout: float | None, target: Cell | None) -> 
     return latch.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
 
 
-def inherited_deadline(here: Cell | None) -> float | None:
+def inherited_deadline(here: Party | None) -> float | None:
     """The deadline of the request that is being handled, which what it asks for inherits."""
     return getattr(here.current, "deadline", None) if here is not None else None
 
 
-def refuse_cycle(waiter: Cell, target: Cell) -> None:
+def refuse_cycle(waiter: Party, target: Party) -> None:
     """Raise ``AskCycle`` if ``target`` already waits, directly or through others, for ``waiter``."""
     chain = _chain_between(target, waiter)
     if chain is not None:
@@ -94,7 +164,7 @@ def refuse_cycle(waiter: Cell, target: Cell) -> None:
         raise AskCycle(f"the ask would wait for itself: {loop}", actor=waiter.path, target=target.path, verb="ask")
 
 
-def enter_wait(waiter: Cell, target: Cell) -> None:
+def enter_wait(waiter: Party, target: Party) -> None:
     """Note that ``waiter`` waits for ``target``; refuse it if that closes a cycle.
 
     The note is made before the check, so that of two actors which begin to wait for each other at the
@@ -108,7 +178,7 @@ def enter_wait(waiter: Cell, target: Cell) -> None:
         raise
 
 
-def leave_wait(waiter: Parent, target: Cell) -> None:
+def leave_wait(waiter: _Waiting, target: Party) -> None:
     """Take one note of ``waiter`` waiting for ``target`` back."""
     notes = waiter.waiting_on
     if notes == (target,):
@@ -118,11 +188,17 @@ def leave_wait(waiter: Parent, target: Cell) -> None:
         waiter.waiting_on = notes[:at] + notes[at + 1 :]
 
 
-def _chain_between(start: Cell, goal: Cell) -> tuple[Cell, ...] | None:
+class _Waiting(Protocol):
+    """What is noted of who waits."""
+
+    waiting_on: tuple[Party, ...]
+
+
+def _chain_between(start: Party, goal: Party) -> tuple[Party, ...] | None:
     """The way of waits from ``start`` to ``goal``, or None."""
     if start is goal:
         return (goal,)
-    paths: list[tuple[Cell, ...]] = [(start,)]
+    paths: list[tuple[Party, ...]] = [(start,)]
     seen = {start}
     while paths:
         path = paths.pop()

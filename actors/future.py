@@ -17,7 +17,7 @@ from . import execution
 from .timers import Timer
 
 if TYPE_CHECKING:
-    from .cell import Cell
+    from .execution import Party
 
 __all__ = ["Future"]
 
@@ -42,9 +42,9 @@ class Future(pykka.Future[T]):
     _get_hook_result: Any = _UNSET
     _outcome: Outcome | None = None
     _callbacks: list[Callable[[], None]] | None = None
-    target: Cell | None = None
-    """The cell that will answer, where one is known: waiting for it may close a cycle."""
-    ground: Cell | None = None
+    target: Party | None = None
+    """Who will answer, where that is known: waiting for it may close a cycle."""
+    ground: Party | None = None
     """A cell on whose dispatcher the answer comes about, without being asked for it."""
 
     def __init__(self) -> None:
@@ -54,6 +54,12 @@ class Future(pykka.Future[T]):
     def done(self) -> bool:
         """Whether there is an outcome."""
         return self._outcome is not None
+
+    @property
+    def error(self) -> BaseException | None:
+        """What it was failed with; None if there is a value, or nothing yet."""
+        outcome = self._outcome
+        return None if outcome is None or outcome[1] is None else outcome[1][1]
 
     def get(self, *, timeout: float | None = None) -> T:
         """Wait for the value and return it.
@@ -214,19 +220,19 @@ class Future(pykka.Future[T]):
         else:
             self._block(timeout, target)
 
-    def _block(self, timeout: float | None, target: Cell | None) -> None:
+    def _block(self, timeout: float | None, target: Party | None) -> None:
         if timeout is not None and timeout <= 0 and (target is None or not target.dispatcher.drives_waiters):
             arrived = self._outcome is not None
         else:
             latch = threading.Lock()
             latch.acquire()
-            self.on_done(latch.release)
+            self.on_done(lambda: execution.free(latch))  # a killer may have released it
             arrived = execution.wait(latch, timeout, target or self.ground)
         if not arrived and self._outcome is None:
             path = "" if target is None else target.path
             raise AskTimeout(f"{timeout} seconds", actor=path, target=path, verb="ask")
 
-    def _note_wait(self, here: Cell, target: Cell) -> None:
+    def _note_wait(self, here: Party, target: Party) -> None:
         """Note the wait, or withdraw the question: what would wait for itself must not be handled either."""
         try:
             execution.enter_wait(here, target)

@@ -198,8 +198,8 @@ def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
         end(cell, reason)
         return
     latch = cell.latch
-    if latch is not None and latch.locked():
-        latch.release()
+    if latch is not None:
+        execution.free(latch)
     items = item if isinstance(item, list) else [item] if item is not None else []
     for each in items:
         message = each.message if type(each) is Request else each
@@ -300,13 +300,13 @@ def _clean_up(cell: Cell, actor: Any) -> None:
         cell.control.clear()
         cell.control.extend(kept)
     timers, extras.timers = extras.timers, set()
-    for timer in timers:
+    for timer in tuple(timers):  # other threads may take out what is over by itself
         timer.cancel()
     background, extras.background = extras.background, set()
-    for task in background:
+    for task in tuple(background):
         task.cancel()
     deferred, extras.deferred = extras.deferred, set()
-    for request in deferred:
+    for request in tuple(deferred):
         if not request.answered:
             cell.bury(request, "killed", never_answered(cell, request.message))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["KILLED", "NORMAL", "SHUTDOWN", "ActorKilled", "ExitReason"]
+__all__ = ["KILLED", "NORMAL", "SHUTDOWN", "ActorKilled", "ExitReason", "WorkCancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,4 +54,12 @@ class ActorKilled(BaseException):
 
     A ``BaseException``, so that an ``except Exception`` in a handler does not swallow it. It lands at
     the next bytecode of the handler; a handler that sits in a C call never sees it and is abandoned.
+    """
+
+
+class WorkCancelled(BaseException):
+    """Raised in background work that was cancelled: where it waits, where it asks, or at its next bytecode.
+
+    A ``BaseException``, so that an ``except Exception`` in the work does not swallow it. Let it pass, after
+    cleaning up in a ``finally``.
     """

@@ -18,6 +18,7 @@ from .runtime import forked
 
 if TYPE_CHECKING:
     from .cell import Cell
+    from .execution import Party
 
 __all__ = ["ActorRef"]
 
@@ -204,7 +205,7 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
             error.note_call(method, cell.path, "ask")
             raise
 
-    def _enqueue(self, message: Any, deadline: float | None, here: Cell | None) -> Future[Any]:
+    def _enqueue(self, message: Any, deadline: float | None, here: Party | None) -> Future[Any]:
         cell = self._cell
         if here is cell:
             raise AskCycle(

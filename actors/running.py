@@ -107,7 +107,7 @@ def _run_slice(cell: Cell, actor: Any, limit: int) -> int:  # noqa: C901  # the 
     return limit
 
 
-def can_assist(cell: Cell, request: Request[Any], here: Cell | None) -> bool:
+def can_assist(cell: Cell, request: Request[Any], here: execution.Party | None) -> bool:
     """Whether an idle ``cell`` may be run by the thread that asks: its handler has been quick, and no loop is here.
 
     The caller has claimed the cell.
@@ -124,7 +124,7 @@ def can_assist(cell: Cell, request: Request[Any], here: Cell | None) -> bool:
     )
 
 
-def assist(cell: Cell, request: Request[Any], here: Cell | None) -> Any:
+def assist(cell: Cell, request: Request[Any], here: execution.Party | None) -> Any:
     """Run one request of a claimed cell on the asking thread; returns the reply or raises what the asker gets."""
     actor = cell.actor
     message = request.message

@@ -14,7 +14,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..messages.errors import ForkedSystem
 from .directory import Directory
@@ -25,7 +25,12 @@ from .events import EventStream
 from .timers import ThreadTimers, Timer, TimerService
 
 if TYPE_CHECKING:
+    import asyncio
+
     from .actor import Actor
+    from .background import BackgroundTask
+    from .dispatch.aio import AsyncioDispatcher
+    from .dispatch.background import Background
     from .dispatch.base import Dispatcher
 
 __all__ = ["Runtime", "Simulation", "default_runtime", "forked"]
@@ -35,7 +40,8 @@ class Simulation(Protocol):
     """A dispatcher that brings its own time, timers and chance, such as ``SimulatedDispatcher``."""
 
     dispatcher: Dispatcher
-    loop_dispatcher: Dispatcher
+    loop_dispatcher: Any
+    """The dispatcher of async actors; its ``loop`` is the event loop."""
     timers: TimerService
     random: random.Random
 
@@ -44,6 +50,9 @@ class Simulation(Protocol):
 
     def new_urn(self) -> str:
         """A uuid4 urn drawn from the seed."""
+
+    def run_soon(self, job: Callable[[], None]) -> None:
+        """Let ``job``, a function in the background, be a step of its own; it may wait in its middle."""
 
 
 class Runtime:
@@ -57,6 +66,9 @@ class Runtime:
         self.directory = Directory(name)
         self.embedded = Embedded()
         self.simulation = simulation
+        self.unowned: set[BackgroundTask[Any]] = set()
+        """Work in the background that belongs to no actor."""
+        self._background: Background | None = None
         self._dispatchers: dict[str, Dispatcher]
         if simulation is not None:
             self.clock = simulation.clock
@@ -91,15 +103,37 @@ class Runtime:
         with _making:
             return self._dispatchers.setdefault("asyncio", AsyncioDispatcher(self.name))
 
+    @property
+    def background(self) -> Background:
+        """What runs work in the background, made (and asyncio imported) when it is first needed."""
+        return self._background or self._make_background()
+
+    def _make_background(self) -> Background:
+        from .dispatch.background import SimulatedBackground, ThreadBackground
+
+        with _making:
+            if self._background is None and self.simulation is not None:
+                self._background = SimulatedBackground(self.simulation)
+            elif self._background is None:
+                self._background = ThreadBackground(self.name, self._actors_loop)
+            return self._background
+
+    def _actors_loop(self) -> asyncio.AbstractEventLoop:
+        return cast("AsyncioDispatcher", self._dispatchers.get("asyncio") or self._make_loop()).loop
+
     def after(self, seconds: float, action: Callable[[], None], interval: float | None = None) -> Timer:
         """Call ``action`` in ``seconds``, and then every ``interval`` seconds if that is given."""
         return self.timers.add(Timer(self.clock() + seconds, action, interval))
 
     def stop(self, timeout: float) -> None:
         """Let threads end; those of abandoned handlers cannot be waited for."""
+        for task in tuple(self.unowned):
+            task.cancel()
         self.timers.stop()
         for dispatcher in set(self._dispatchers.values()):
             dispatcher.stop(timeout)
+        if self._background is not None:
+            self._background.stop(timeout)
         self.embedded.close()
         _runtimes.discard(self)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+from ..actors import execution
 from ..actors.cell import Cell
 from ..actors.handlers import handles
 from ..actors.lifecycle import ChildExited
@@ -24,7 +25,7 @@ class Top:
     path = ""
 
     def __init__(self, ended: Callable[[ExitReason], None]) -> None:
-        self.waiting_on: tuple[Cell, ...] = ()
+        self.waiting_on: tuple[execution.Party, ...] = ()
         self._ended = ended
 
     def signal(self, item: Any, *, first: bool = False) -> None:

@@ -56,7 +56,7 @@ class SimulatedDispatcher:
         self._baton = Baton(seed, f"simulation-{seed}", self._perform, _waits_for)
         self.trace: list[Step] = self._baton.trace
         self.timers = self._baton.timers
-        self._paths: dict[Cell, str] = {}
+        self._paths: dict[execution.Party, str] = {}
         self._striker = None if faults is None else Striker(faults, self._baton, random.Random(f"{seed}/faults"))
         self.loop_dispatcher = SimulatedLoopDispatcher(self)
         self.dispatcher = self
@@ -123,6 +123,10 @@ class SimulatedDispatcher:
     def new_urn(self) -> str:
         """A uuid4 urn drawn from the seed."""
         return uuid.UUID(int=self.random.getrandbits(128), version=4).urn
+
+    def run_soon(self, job: Callable[[], None]) -> None:
+        """Let ``job`` be a step of its own, once it is chosen."""
+        self._baton.add(job)
 
     def ready(self, cell: Cell) -> None:
         """Run ``cell``, once it is chosen."""
@@ -202,7 +206,7 @@ class SimulatedDispatcher:
             execution.current.set(None)
             raise
 
-    def _path(self, cell: Cell) -> str:
+    def _path(self, cell: execution.Party) -> str:
         path = self._paths.get(cell)
         if path is None:
             path = self._paths[cell] = cell.path
@@ -215,7 +219,7 @@ class SimulatedDispatcher:
         return self._baton.wait(waiter)
 
 
-def _waits_for(cell: Cell | None) -> str:
+def _waits_for(cell: execution.Party | None) -> str:
     """What the report of a deadlock says a parked handler waits for."""
     targets = [each.path for each in cell.waiting_on] if cell is not None else []
     return ", ".join(targets) or "something that nobody in the simulation does"

@@ -61,9 +61,14 @@ class AsyncioDispatcher:
         done = threading.Lock()
         done.acquire()
         task = asyncio.run_coroutine_threadsafe(run_it(), loop)
-        task.add_done_callback(lambda _: done.release())
+        task.add_done_callback(lambda _: execution.free(done))
         execution.wait(done, None, None)
         return task.result()
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop; its thread starts with the first use."""
+        return self._running_loop()
 
     def block(self, latch: threading.Lock, timeout: float | None) -> bool:
         """Wait on the loop's thread: everything else on it waits too, so asks refuse to."""

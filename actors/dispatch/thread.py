@@ -132,7 +132,7 @@ class ThreadDispatcher:
                     call.value = _as_actor(cell, call.function)
                 except BaseException as error:
                     call.error = error
-                call.done.release()
+                execution.free(call.done)
             if carrier.ended:
                 return
             if carrier.ready:
