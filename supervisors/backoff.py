@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import random
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from ..messages.errors import ErrorKind, SpecInvalid
@@ -31,18 +33,18 @@ class Backoff:
     reset_after: float = 60.0
 
     def __post_init__(self) -> None:
-        self._require("min", self.min, self.min > 0, "seconds, more than 0")
-        self._require("max", self.max, self.max >= self.min, "seconds, not less than min")
-        self._require("jitter", self.jitter, 0 <= self.jitter <= 1, "a part, from 0 to 1")
-        self._require("reset_after", self.reset_after, self.reset_after >= 0, "seconds, 0 or more")
+        self._require("min", self.min, lambda value: 0 < value < math.inf, "seconds, more than 0")
+        self._require("max", self.max, lambda value: value >= self.min, "seconds, not less than min")
+        self._require("jitter", self.jitter, lambda value: 0 <= value <= 1, "a part, from 0 to 1")
+        self._require("reset_after", self.reset_after, lambda value: value >= 0, "seconds, 0 or more")
 
     def delay(self, attempt: int, chance: random.Random) -> float:
         """Seconds to wait before the restart that is the ``attempt``-th in a row, counted from 1."""
         full: float = min(self.max, self.min * 2.0 ** min(attempt - 1, 60))
         return full - full * self.jitter * chance.random()
 
-    def _require(self, field: str, value: float, good: bool, wanted: str) -> None:
-        if not good:
+    def _require(self, field: str, value: object, good: Callable[[float], bool], wanted: str) -> None:
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not good(value):
             raise SpecInvalid(
                 f"Backoff({field}={value!r}): give {wanted}",
                 kind=ErrorKind.BACKOFF_INVALID,

@@ -165,10 +165,15 @@ class Child(ChildSpec):
         Raises:
             SpecInvalid: an unknown field (with what was perhaps meant), a missing one, or a bad value.
         """
+        if not isinstance(fields_by_name, Mapping):
+            raise SpecInvalid(
+                f"{fields_by_name!r} is no child spec: give a Child, another spec, or a mapping of a Child's fields",
+                kind=ErrorKind.CHILD_SPEC_INVALID,
+            )
         known = [each.name for each in fields(cls)]
         for name in fields_by_name:
             if name not in known:
-                close = difflib.get_close_matches(name, known, 1)
+                close = difflib.get_close_matches(str(name), known, 1)
                 hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
                 raise SpecInvalid(f"Child: unknown field {name!r}{hint}", kind=ErrorKind.CHILD_SPEC_INVALID)
         if "actor" not in fields_by_name:
@@ -193,13 +198,30 @@ def check_childspecs(
     """
     wrong: list[SpecInvalid] = []
     seen: set[str] = set()
-    for child in children:
+    try:
+        listed = as_list(children)
+    except SpecInvalid as error:
+        return [error]
+    for child in listed:
         try:
-            spec = child if isinstance(child, ChildSpec) else Child.of(child)
-            _check_in_place(spec, seen, auto_shutdown)
+            _check_in_place(as_spec(child), seen, auto_shutdown)
         except SpecInvalid as error:
             wrong.append(error)
     return wrong
+
+
+def as_spec(child: ChildSpec | Mapping[str, Any]) -> ChildSpec:
+    """The spec itself, or the ``Child`` that a mapping describes."""
+    return child if isinstance(child, ChildSpec) else Child.of(child)
+
+
+def as_list(children: Any) -> list[Any]:
+    """The children as a list; raises ``SpecInvalid`` for what is no list of anything, or is one spec itself."""
+    if not isinstance(children, Iterable) or isinstance(children, (str, bytes, Mapping)):
+        raise SpecInvalid(
+            f"children={children!r}: give a list of specs, also for one child", kind=ErrorKind.CHILD_SPEC_INVALID
+        )
+    return list(children)
 
 
 def _check_in_place(spec: ChildSpec, seen: set[str], auto_shutdown: AutoShutdown) -> None:

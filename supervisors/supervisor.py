@@ -12,7 +12,7 @@ from ..actors.cell import Cell
 from ..actors.handlers import handles
 from ..actors.reasons import SHUTDOWN, ExitReason
 from ..messages.errors import ChildRunning, ErrorKind, NameTaken, NotSupported, SpecInvalid, StartFailed
-from .child import AutoShutdown, ChildSpec, Kind, check_childspecs
+from .child import AutoShutdown, ChildSpec, Kind, as_list, as_spec, check_childspecs
 from .keeper import Keeper, Record, filled
 from .requests import (
     ChildInfo,
@@ -82,7 +82,7 @@ class Supervisor(SupervisorSpec):
         name: the supervisor's name.
         strategy: who is restarted with a child: nobody (``one_for_one``), everybody (``one_for_all``), those that
             were started after it (``rest_for_one``).
-        children: specs, in the order of their start.
+        children: specs, in the order of their start; a mapping of a ``Child``'s fields is as good.
         auto_shutdown: end when a significant child ended and is not restarted (``any_significant``), or when the
             last of them has (``all_significant``).
 
@@ -102,10 +102,11 @@ class Supervisor(SupervisorSpec):
         )
         choices = " or ".join(map(repr, get_args(AutoShutdown)))
         self._flag("auto_shutdown", self.auto_shutdown, self.auto_shutdown in get_args(AutoShutdown), choices)
-        object.__setattr__(self, "children", tuple(self.children))
-        wrong = check_childspecs(self.children, auto_shutdown=self.auto_shutdown)
+        children = as_list(self.children)
+        wrong = check_childspecs(children, auto_shutdown=self.auto_shutdown)
         if wrong:
             raise wrong[0]
+        object.__setattr__(self, "children", tuple(map(as_spec, children)))
 
     @property
     def actor_class(self) -> type[Actor]:
