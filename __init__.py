@@ -58,7 +58,38 @@ _HOMES = {
 }
 _WHERE = {name: home for home, names in _HOMES.items() for name in names}
 
-__all__ = ["__version__", *sorted(_WHERE)]  # noqa: PLE0604  # names only, put together
+__all__ = [
+    "IGNORE",
+    "KILLED",
+    "NORMAL",
+    "SHUTDOWN",
+    "Actor",
+    "ActorError",
+    "ActorRef",
+    "ActorSystem",
+    "Backoff",
+    "Child",
+    "ChildSpec",
+    "DynamicSupervisor",
+    "ErrorCode",
+    "ErrorKind",
+    "ErrorResponse",
+    "Event",
+    "ExitReason",
+    "Future",
+    "Mailbox",
+    "Message",
+    "Refusal",
+    "Request",
+    "Started",
+    "Supervisor",
+    "Terminated",
+    "__version__",
+    "check_childspecs",
+    "handles",
+    "handles_batch",
+    "register",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -31,6 +31,7 @@ from .logbook import attach_logbook
 from .ref import SupervisorRef
 from .requests import StartChild
 from .root import RootKeeper, StartTree, Top
+from .signals import run_until_signal
 
 __all__ = ["ActorSystem", "Outcome"]
 
@@ -90,6 +91,7 @@ class ActorSystem:
         self.outcome: Outcome = "running"
         self.abandoned = 0
         self._ended = threading.Event()
+        self._forced = threading.Event()
         self._stopping = threading.Lock()
         self._detach_log = attach_logbook(self.runtime.events)
         self.events.subscribe(HandlerAbandoned, self._count_abandoned)
@@ -328,10 +330,20 @@ class ActorSystem:
         return self.abandoned == 0
 
     def kill(self) -> None:
-        """Stop at once: every actor is killed, nothing is waited for."""
-        for cell in reversed(list(self.cells())):
-            lifecycle.kill(cell)
+        """Stop at once: every actor is killed, nothing is waited for. A stop that is under way is cut short."""
+        if self.outcome == "running":
+            self.outcome = "stopped"
+        self._forced.set()
+        lifecycle.kill(self._root)  # from the top down: who is killed restarts nobody
         self.stop(timeout=0.5, cause="kill() was called")
+
+    def run(self, *, drain: float = 5.0, timeout: float = STOP_TIMEOUT) -> int:
+        """Run until the tree ends or SIGTERM or SIGINT does; see ``run_until_signal``.
+
+        Returns:
+            the exit status for the process.
+        """
+        return run_until_signal(self, drain=drain, timeout=timeout)
 
     def __enter__(self) -> ActorSystem:
         return self
@@ -352,14 +364,13 @@ class ActorSystem:
             return
         until = time.monotonic() + seconds
         while time.monotonic() < until and any(cell.queue or not cell.idle for cell in self.cells()):
-            time.sleep(DRAIN_POLL)
+            if self._forced.wait(DRAIN_POLL):
+                return
 
     def _end_tree(self, timeout: float | None) -> None:
         try:
             lifecycle.end(self._root, SHUTDOWN).get(timeout=timeout)
         except AskTimeout:
-            for cell in reversed(list(self.cells())):
-                lifecycle.kill(cell)
             lifecycle.kill(self._root)
 
     def _count_abandoned(self, _event: HandlerAbandoned) -> None:
