@@ -15,6 +15,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..messages.errors import AskCycle
+from . import killing
 from .reasons import ActorKilled, WorkCancelled
 
 if TYPE_CHECKING:
@@ -128,6 +129,7 @@ def wait(latch: threading.Lock, timeout: float | None, target: Party | None) -> 
     if here.cancelled:
         raise WorkCancelled
     if here.actor is not actor:
+        killing.forget_pending(threading.get_ident())  # it is raised here and now, once
         raise ActorKilled
     return arrived
 

@@ -202,6 +202,7 @@ class PoolDispatcher:
                 if worker.abandoned:
                     return
         finally:
+            killing.forget_pending(thread_id)
             with self._change:
                 self._workers.pop(thread_id, None)
                 if worker.abandoned:
