@@ -39,11 +39,21 @@ __all__ = ["Runtime", "Simulation", "default_runtime", "forked"]
 class Simulation(Protocol):
     """A dispatcher that brings its own time, timers and chance, such as ``SimulatedDispatcher``."""
 
-    dispatcher: Dispatcher
-    loop_dispatcher: Any
-    """The dispatcher of async actors; its ``loop`` is the event loop."""
-    timers: TimerService
-    random: random.Random
+    @property
+    def dispatcher(self) -> Dispatcher:
+        """Runs pooled and threaded actors."""
+
+    @property
+    def loop_dispatcher(self) -> Dispatcher:
+        """Runs actors with ``async def`` handlers."""
+
+    @property
+    def timers(self) -> TimerService:
+        """Timers in virtual time."""
+
+    @property
+    def random(self) -> random.Random:
+        """Random numbers drawn from the seed."""
 
     def clock(self) -> float:
         """Seconds of virtual time."""
