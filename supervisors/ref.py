@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..actors.ref import ActorRef
 from .child import ChildSpec
@@ -21,13 +21,10 @@ from .requests import (
     WhichChildren,
 )
 
-if TYPE_CHECKING:
-    pass
-
 __all__ = ["SupervisorRef"]
 
 
-class SupervisorRef(ActorRef["Keeper"]):
+class SupervisorRef(ActorRef[Any]):
     """A supervisor's reference. Children are named by their id, in dynamic supervisors by their reference.
 
     Every method is an ask, which waits without limit: starting a child takes as long as its ``on_start``,
