@@ -8,6 +8,7 @@ so the work shares no state with it and tells it what it found out.
 where it waits in an ask or for a channel, where it calls ``check_cancelled()``, or else at its next bytecode, but
 never in the middle of the runtime's own code. A function that sits in a C call (``time.sleep``, a socket) sees it
 when that call returns. If that takes longer than a second, it is reported as ``BackgroundAbandoned``.
+It gets ``WorkCancelled`` once: in a ``finally`` it may ask and wait as ever.
 
 *Failing.* An exception is delivered through ``result``, published as a ``BackgroundFailed`` event (logged as an
 error if nobody listens for those) and, if the actor has a handler for ``TaskFailed``, told to the actor. It does
@@ -16,20 +17,15 @@ not end the actor: one that cannot do without the work raises in that handler.
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
-import functools
-import inspect
 import logging
 import threading
 import traceback
-from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..messages.errors import BackgroundCancelled, SystemStopped
+from ..messages.errors import BackgroundCancelled
 from ..messages.message import Message
-from . import execution, killing
+from . import execution
 from .events import BackgroundAbandoned, BackgroundFailed
 from .future import Future
 from .reasons import ActorKilled, WorkCancelled
@@ -41,15 +37,12 @@ if TYPE_CHECKING:
     from .runtime import Runtime
     from .timers import Timer
 
-__all__ = ["BackgroundTask", "TaskFailed", "cancelled", "check_cancelled", "launch"]
+__all__ = ["BackgroundTask", "TaskFailed", "cancelled", "check_cancelled"]
 
 T = TypeVar("T")
 
 PATIENCE = 1.0
 """Seconds after which cancelled work that has not ended is reported, and its thread replaced."""
-
-FIRST_RETRY, LAST_RETRY = 0.005, 0.5
-"""Seconds between two attempts to interrupt a function that is in the runtime's own code; they double."""
 
 logger = logging.getLogger("understudy.actors")
 
@@ -69,7 +62,7 @@ class TaskFailed(Message[None]):
 def cancelled() -> bool:
     """Whether the background work that calls this was cancelled and should end; False anywhere else."""
     here = execution.current.get()
-    return here is not None and here.cancelled
+    return isinstance(here, BackgroundTask) and here.cancelled
 
 
 def check_cancelled() -> None:
@@ -116,6 +109,7 @@ class BackgroundTask(Generic[T]):
         self._change = threading.Lock()
         self._running = False
         self._over = False
+        self._told = False
         self._given_up = False
         self._thread_id = 0
         self._patience: Timer | None = None
@@ -159,6 +153,13 @@ class BackgroundTask(Generic[T]):
         """What is being handled, where asks look for the deadline they inherit."""
         return self
 
+    def raise_if_cancelled(self) -> None:
+        """Raise ``WorkCancelled`` if the work was cancelled and does not know yet."""
+        if self.cancelled and not self._told:
+            with self._change:
+                self._told = True
+            raise WorkCancelled
+
     @property
     def dispatcher(self) -> Background:
         """What it runs on."""
@@ -181,7 +182,7 @@ class BackgroundTask(Generic[T]):
         tasks.discard(self)
         if error is None and not self._fenced:
             self.result.try_set(value)
-        elif error is None or isinstance(error, (WorkCancelled, ActorKilled, asyncio.CancelledError)):
+        elif error is None or isinstance(error, (WorkCancelled, ActorKilled)):
             self.cancelled = True
             self.result.try_fail(self._cancellation())
         else:
@@ -245,172 +246,3 @@ class BackgroundTask(Generic[T]):
     def __repr__(self) -> str:
         state = "over" if self.ended.done else "running" if self._running else "waiting"
         return f"<BackgroundTask {self.path} {'cancelled, ' if self.cancelled else ''}{state}>"
-
-
-class FunctionTask(BackgroundTask[T]):
-    """A plain function on a worker thread."""
-
-    _function: Callable[[], T]
-
-    def _start(self) -> None:
-        self.runtime.background.submit(self._run)
-
-    def _run(self) -> None:
-        with self._change:
-            if self._over:
-                return
-            self._running = True
-            self._thread_id = threading.get_ident()
-        value: Any = None
-        error: BaseException | None = None
-        # An interruption is sent while the function runs and lands in it, or just after it. So it may still
-        # come up to `_leave`, but there is only one, and none after that.
-        try:
-            try:
-                self._context.run(execution.current.set, self)
-                value = self._context.run(_call, self._function)
-            except BaseException as raised:
-                error = raised
-            self._leave()
-        except WorkCancelled as raised:
-            error = error or raised
-            self._leave()
-        if isinstance(value, Coroutine):
-            value.close()
-            error = TypeError(f"{self.name} returned a coroutine: spawn the coroutine function itself")
-        self._finish(value, error)
-
-    def _leave(self) -> None:
-        with self._change:
-            self._over = True
-            thread_id, self._thread_id = self._thread_id, 0
-            given_up = self._given_up
-        killing.forget_pending(threading.get_ident())
-        if given_up and thread_id:
-            self.runtime.background.count()
-
-    def _interrupt(self) -> None:
-        latch = self.latch
-        if latch is not None:
-            execution.free(latch)
-        if self.runtime.background.interrupts:
-            self._inject(FIRST_RETRY)
-
-    def _inject(self, retry: float) -> None:
-        with self._change:
-            if not self._thread_id or killing.inject_into_call(self._thread_id, WorkCancelled, _call.__code__):
-                return
-        self.runtime.after(retry, lambda: self._inject(min(2 * retry, LAST_RETRY)))
-
-
-class CoroutineTask(BackgroundTask[T]):
-    """A coroutine on the event loop."""
-
-    _coroutine: Coroutine[Any, Any, T]
-    _loop: asyncio.AbstractEventLoop
-    _task: asyncio.Task[tuple[T | None, BaseException | None]]
-
-    def _start(self) -> None:
-        self._loop = self.runtime.background.loop
-        try:
-            self._loop.call_soon_threadsafe(self._launch)
-        except RuntimeError as error:
-            raise SystemStopped(f"the event loop of {self.runtime.name!r} has stopped") from error
-
-    def _launch(self) -> None:
-        with self._change:
-            if self._over:
-                return
-            self._running = True
-        self._context.run(execution.current.set, self)
-        self._task = self._loop.create_task(self._main(), context=self._context)
-        self._task.add_done_callback(self._task_ended)
-
-    async def _main(self) -> tuple[T | None, BaseException | None]:
-        try:
-            return await self._coroutine, None
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:  # a SystemExit is the work's own end, not the loop's
-            return None, error
-
-    def _task_ended(self, task: asyncio.Task[tuple[T | None, BaseException | None]]) -> None:
-        with self._change:
-            self._over = True
-        self._finish(*((None, WorkCancelled()) if task.cancelled() else task.result()))
-
-    def _finish(self, value: Any, error: BaseException | None) -> None:
-        self._coroutine.close()  # it may never have begun
-        super()._finish(value, error)
-
-    def _interrupt(self) -> None:
-        with suppress(RuntimeError):  # the loop was closed, which cancelled everything on it
-            self._loop.call_soon_threadsafe(self._cancel)
-
-    def _cancel(self) -> None:
-        self._task.cancel()
-
-
-def launch(
-    runtime: Runtime,
-    owner: Actor | None,
-    work: Any,
-    args: tuple[Any, ...] = (),
-    kwargs: dict[str, Any] | None = None,
-    *,
-    deadline: float | None = None,
-    tells_failure: bool = True,
-) -> BackgroundTask[Any]:
-    """Start a function, a coroutine function or a coroutine in the background.
-
-    Args:
-        runtime: what it runs on.
-        owner: the actor whose incarnation it is tied to; None: to nobody.
-        work: what to run.
-        args: its positional arguments.
-        kwargs: its keyword arguments.
-        deadline: when its asks expire, in seconds of the runtime's clock.
-        tells_failure: whether an actor that handles ``TaskFailed`` is sent one.
-
-    Raises:
-        IncarnationFenced: the owner's incarnation has ended.
-        SystemStopped: the system was stopped.
-        DispatcherExhausted: there is no thread for it.
-        ForkedSystem: the process was forked after the system had started.
-    """
-    if owner is not None:
-        owner._refuse_if_fenced("spawn")
-    runtime.refuse_if_forked()
-    name = _name_of(work)
-    task: FunctionTask[Any] | CoroutineTask[Any]
-    if inspect.iscoroutine(work) or inspect.iscoroutinefunction(work):
-        task = CoroutineTask(runtime, name, owner, deadline)
-        task._coroutine = work if inspect.iscoroutine(work) else work(*args, **(kwargs or {}))
-    elif callable(work):
-        task = FunctionTask(runtime, name, owner, deadline)
-        task._function = functools.partial(work, *args, **(kwargs or {}))
-    else:
-        raise TypeError(f"{work!r} can not run in the background: give a function or a coroutine function")
-    task._tells_failure = tells_failure
-    tasks = runtime.unowned if owner is None else owner._cell.needs.background
-    tasks.add(task)
-    try:
-        task._start()
-        if owner is not None:
-            owner._refuse_if_fenced("spawn")  # it may have ended since, and not have seen this task
-    except BaseException:
-        task.cancel()
-        raise
-    return task
-
-
-def _call(function: Callable[[], T]) -> T:
-    """The frame above which a function may be interrupted."""
-    return function()
-
-
-def _name_of(work: Any) -> str:
-    while isinstance(work, functools.partial):
-        work = work.func
-    name = getattr(work, "__qualname__", None) or type(work).__qualname__
-    return str(name).rpartition("<locals>.")[2]

@@ -19,7 +19,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from pykka.messages import _ActorStop as ActorStop
 
@@ -118,9 +118,6 @@ class Cell:
         "waiting_on",
     )
 
-    cancelled: ClassVar[bool] = False
-    """Only background work is cancelled (see ``execution.Party``)."""
-
     def __init__(
         self,
         actor_class: type[Actor],
@@ -198,6 +195,9 @@ class Cell:
             with _naming:
                 extras.urn = extras.urn or self.runtime.new_urn()
         return extras.urn
+
+    def raise_if_cancelled(self) -> None:
+        """Only work in the background is cancelled (see ``execution.Party``)."""
 
     # --- claiming and waking ---------------------------------------------------------------------------
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 from ..messages.errors import AskCycle
 from . import killing
-from .reasons import ActorKilled, WorkCancelled
+from .reasons import ActorKilled
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -45,6 +45,7 @@ class Ground(Protocol):
 
     def block(self, latch: threading.Lock, timeout: float | None) -> bool:
         """Wait for ``latch`` (seconds) on a thread of its own, compensated. False: time ran out."""
+        ...
 
 
 class Party(Protocol):
@@ -58,26 +59,30 @@ class Party(Protocol):
     @property
     def path(self) -> str:
         """How it is named in texts."""
+        ...
 
     @property
     def actor(self) -> Any:
         """The incarnation; another one, or none, after the one that waited has ended."""
+        ...
 
     @property
     def current(self) -> Any:
         """What is being handled; its ``deadline`` is inherited."""
+        ...
 
-    @property
-    def cancelled(self) -> bool:
-        """Whether it is work that was told to end."""
+    def raise_if_cancelled(self) -> None:
+        """Raise ``WorkCancelled``, once, if it is work that was told to end."""
 
     @property
     def depth(self) -> int:
         """How many assisted asks its stack is in."""
+        ...
 
     @property
     def dispatcher(self) -> Ground:
         """What it runs on."""
+        ...
 
 
 current: ContextVar[Party | None] = ContextVar("understudy_current_actor", default=None)
@@ -123,11 +128,11 @@ def wait(latch: threading.Lock, timeout: float | None, target: Party | None) -> 
     here.latch = latch  # so that killing the incarnation, or cancelling the work, wakes it
     actor = here.actor
     try:
-        arrived = False if here.cancelled else _wait(latch, timeout, target)
+        here.raise_if_cancelled()
+        arrived = _wait(latch, timeout, target)
     finally:
         here.latch = None
-    if here.cancelled:
-        raise WorkCancelled
+    here.raise_if_cancelled()
     if here.actor is not actor:
         killing.forget_pending(threading.get_ident())  # it is raised here and now, once
         raise ActorKilled

@@ -20,8 +20,9 @@ import pykka
 from ..messages.errors import BackgroundCancelled, RaceTimeout
 from . import execution
 from .answers import text_of
-from .background import BackgroundTask, launch
+from .background import BackgroundTask
 from .future import Future
+from .launching import launch
 from .spawning import GRACE
 
 if TYPE_CHECKING:
@@ -116,7 +117,6 @@ class _Race:
     actor: None = None
     current: None = None
     latch: threading.Lock | None = None
-    cancelled = False
     depth = 0
 
     def __init__(self, runtime: Runtime, owner: Actor | None, entrants: list[_Entrant], grace: float) -> None:
@@ -136,6 +136,9 @@ class _Race:
     def path(self) -> str:
         """How it is named in texts."""
         return f"{self._where}~race"
+
+    def raise_if_cancelled(self) -> None:
+        """Its works are cancelled, each for itself."""
 
     @property
     def dispatcher(self) -> Background:

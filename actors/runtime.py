@@ -29,9 +29,8 @@ if TYPE_CHECKING:
 
     from .actor import Actor
     from .background import BackgroundTask
-    from .dispatch.aio import AsyncioDispatcher
     from .dispatch.background import Background
-    from .dispatch.base import Dispatcher
+    from .dispatch.base import Dispatcher, LoopDispatcher
 
 __all__ = ["Runtime", "Simulation", "default_runtime", "forked"]
 
@@ -42,27 +41,34 @@ class Simulation(Protocol):
     @property
     def dispatcher(self) -> Dispatcher:
         """Runs pooled and threaded actors."""
+        ...
 
     @property
-    def loop_dispatcher(self) -> Dispatcher:
+    def loop_dispatcher(self) -> LoopDispatcher:
         """Runs actors with ``async def`` handlers."""
+        ...
 
     @property
     def timers(self) -> TimerService:
         """Timers in virtual time."""
+        ...
 
     @property
     def random(self) -> random.Random:
         """Random numbers drawn from the seed."""
+        ...
 
     def clock(self) -> float:
         """Seconds of virtual time."""
+        ...
 
     def new_urn(self) -> str:
         """A uuid4 urn drawn from the seed."""
+        ...
 
     def run_soon(self, job: Callable[[], None]) -> None:
         """Let ``job``, a function in the background, be a step of its own; it may wait in its middle."""
+        ...
 
 
 class Runtime:
@@ -129,7 +135,7 @@ class Runtime:
             return self._background
 
     def _actors_loop(self) -> asyncio.AbstractEventLoop:
-        return cast("AsyncioDispatcher", self._dispatchers.get("asyncio") or self._make_loop()).loop
+        return cast("LoopDispatcher", self._dispatchers.get("asyncio") or self._make_loop()).loop
 
     def after(self, seconds: float, action: Callable[[], None], interval: float | None = None) -> Timer:
         """Call ``action`` in ``seconds``, and then every ``interval`` seconds if that is given."""

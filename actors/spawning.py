@@ -53,7 +53,7 @@ class Spawning:
             DispatcherExhausted: there is no thread for it.
             ForkedSystem: the process was forked after the system had started.
         """
-        from .background import launch  # asyncio comes with it: only who spawns pays for that
+        from .launching import launch  # asyncio comes with it: only who spawns pays for that
 
         owner = cast("Actor", self)
         return launch(owner._cell.runtime, owner, work, args, kwargs)

@@ -30,6 +30,7 @@ class Background(Protocol):
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The event loop that coroutines run on."""
+        ...
 
     def submit(self, job: Callable[[], None]) -> None:
         """Run ``job``, which may wait and must not raise, soon.
@@ -41,6 +42,7 @@ class Background(Protocol):
 
     def block(self, latch: threading.Lock, timeout: float | None) -> bool:
         """Wait for ``latch`` (seconds). False: time ran out."""
+        ...
 
     def discount(self) -> None:
         """Count on one of the threads no longer: its job was told to end and does not."""
@@ -84,8 +86,7 @@ class SimulatedBackground:
     @property
     def loop(self) -> asyncio.AbstractEventLoop:
         """The simulation's loop, on which time is virtual."""
-        loop: asyncio.AbstractEventLoop = self._simulation.loop_dispatcher.loop
-        return loop
+        return self._simulation.loop_dispatcher.loop
 
     def submit(self, job: Callable[[], None]) -> None:
         """Let ``job`` be a step of its own."""

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
 if TYPE_CHECKING:
+    import asyncio
+
     from ..cell import Cell
 
-__all__ = ["Dispatcher"]
+__all__ = ["Dispatcher", "LoopDispatcher"]
 
 
 class Dispatcher(Protocol):
@@ -32,6 +34,7 @@ class Dispatcher(Protocol):
 
     def block(self, latch: threading.Lock, timeout: float | None) -> bool:
         """Wait for ``latch`` (seconds) on a thread of this dispatcher, compensated. False: time ran out."""
+        ...
 
     def interrupt(self, cell: Cell, thread_id: int) -> None:
         """Make the handler of ``cell``, which was just fenced, stop; give its thread up and replace it.
@@ -44,3 +47,12 @@ class Dispatcher(Protocol):
 
     def stop(self, timeout: float) -> None:
         """Let idle threads end, waiting for them at most ``timeout`` seconds."""
+
+
+class LoopDispatcher(Dispatcher, Protocol):
+    """Runs actors on an event loop."""
+
+    @property
+    def loop(self) -> asyncio.AbstractEventLoop:
+        """The event loop; coroutines of others may run on it too."""
+        ...
