@@ -3,7 +3,7 @@
 Whoever holds the baton runs, everybody else sleeps. Three kinds of threads take part:
 
 - *Callers*, such as the thread of a test: they wait for something to come true, and everything runs meanwhile.
-- *Drivers*, made here when needed: each runs one step after another on its own stack.
+- *Drivers*, borrowed when needed: each runs one step after another on its own stack.
 - *Parked* drivers: a step that waits in its middle (a handler that asks) keeps its stack, and with it its thread;
   another driver goes on. So handlers wait for each other in any order, as they do in production.
 
@@ -20,6 +20,7 @@ from typing import Any
 
 from ..actors import execution
 from ..actors.reasons import ActorKilled
+from .drivers import Driver, borrow, give_back
 from .virtual_time import VirtualTimers
 
 __all__ = ["Baton", "Deadlock", "Endless", "Step", "Waiter"]
@@ -32,6 +33,15 @@ _NOTHING = object()
 
 _TIMER = object()
 """What is chosen when a timer that is due is to fire."""
+
+
+class _Here(threading.local):
+    """Whose baton this thread holds."""
+
+    baton: Baton | None = None
+
+
+_here = _Here()
 
 
 class Deadlock(AssertionError):
@@ -56,7 +66,7 @@ class Waiter:
         came: whether what it waited for came, rather than its deadline.
     """
 
-    __slots__ = ("about", "came", "condition", "deadline", "error", "gate", "job", "last_step", "latch", "who")
+    __slots__ = ("about", "came", "condition", "deadline", "error", "gate", "last_step", "latch", "who")
 
     def __init__(
         self,
@@ -76,7 +86,6 @@ class Waiter:
         self.about = about
         self.came = False
         self.error: BaseException | None = None
-        self.job: Any = None
         self.gate = threading.Lock()
         self.gate.acquire()
 
@@ -97,26 +106,21 @@ class Baton:
 
     Args:
         seed: what every choice follows from.
-        name: begins the names of the drivers' threads.
         perform: runs one job that ``add`` was given.
         describe: says of a parked waiter's ``about`` what it waits for.
     """
 
-    def __init__(self, seed: int, name: str, perform: Callable[[Any], None], describe: Callable[[Any], str]) -> None:
+    def __init__(self, seed: int, perform: Callable[[Any], None], describe: Callable[[Any], str]) -> None:
         self.now = 0.0
         self.steps = 0
         self.trace: list[Step] = []
         self.timers = VirtualTimers()
         self.parked: list[Waiter] = []
         self._draw = random.Random(seed).random
-        self._name = name
         self._perform = perform
         self._describe = describe
         self._jobs: list[Any] = []
         self._callers: list[Waiter] = []
-        self._spares: list[Waiter] = []
-        self._threads: list[threading.Thread] = []
-        self._idents: set[int] = set()
         self._guard = threading.Lock()
         self._driven = False
         self._stopping = False
@@ -134,7 +138,7 @@ class Baton:
     @property
     def inside(self) -> bool:
         """Whether the calling thread is one of the drivers; then it holds the baton."""
-        return threading.get_ident() in self._idents
+        return _here.baton is self
 
     def wait(self, waiter: Waiter) -> bool:
         """Let others run until what ``waiter`` waits for is there. Returns False if its deadline came first.
@@ -155,30 +159,19 @@ class Baton:
             raise waiter.error
         return waiter.latch.acquire(blocking=False) if waiter.latch is not None else waiter.came
 
-    def stop(self, timeout: float) -> list[threading.Thread]:
-        """End the drivers; steps that wait in their middle get ``ActorKilled``.
+    def stop(self) -> None:
+        """Perform nothing any more; steps that wait in their middle get ``ActorKilled``.
 
-        Args:
-            timeout: real seconds to wait for each thread.
+        Called by a driver it returns at once, and they get it when that driver is done.
 
-        Returns:
-            the threads that did not end.
+        Raises:
+            Endless: some go on waiting whatever they get.
         """
         self._stopping = True
         self._jobs.clear()
         self.timers.stop()
-        if self.inside:
-            return []
-        if self.parked:
-            try:
-                self._call(Waiter(deadline=self.now, last_step=self.steps + 100 * len(self.parked)))
-            finally:
-                self.parked.clear()
-        while self._spares:
-            self._spares.pop().gate.release()
-        for thread in self._threads:
-            thread.join(timeout)
-        return [thread for thread in self._threads if thread.is_alive()]
+        if self.parked and not self.inside:
+            self._call(Waiter(deadline=self.now, last_step=self.steps + 100 * len(self.parked)))
 
     # --- handing over ----------------------------------------------------------------------------------
 
@@ -211,31 +204,17 @@ class Baton:
 
     def _let_drive(self, job: Any) -> None:
         """Give the baton to a driver that has nothing on its stack."""
-        if self._spares:
-            driver = self._spares.pop()
-            driver.job = job
-            driver.gate.release()
-            return
-        driver = Waiter()
-        driver.job = job
-        thread = threading.Thread(
-            target=self._drive, args=(driver,), name=f"{self._name}-{len(self._threads) + 1}", daemon=True
-        )
-        self._threads.append(thread)
-        thread.start()
+        borrow(lambda driver: self._drive(driver, job))
 
-    def _drive(self, driver: Waiter) -> None:
-        self._idents.add(threading.get_ident())
-        while driver.job is not None:
-            chosen, driver.job = driver.job, None
-            while chosen is not None and type(chosen) is not Waiter:
-                if chosen is not _NOTHING:
-                    self._run(chosen)
-                chosen = self._next(None)
-            self._spares.append(driver)
-            if chosen is not None:
-                chosen.gate.release()
-            driver.gate.acquire()
+    def _drive(self, driver: Driver, chosen: Any) -> None:
+        _here.baton = self
+        while chosen is not None and type(chosen) is not Waiter:
+            if chosen is not _NOTHING:
+                self._run(chosen)
+            chosen = self._next(None)
+        give_back(driver)
+        if chosen is not None:
+            chosen.gate.release()
 
     def _run(self, job: Any) -> None:
         self.steps += 1
@@ -293,7 +272,7 @@ class Baton:
     def _retire(self) -> bool:
         """Let the baton lie if nobody calls: interrupted callers left without a word."""
         with self._guard:
-            self._driven = bool(self._callers)
+            self._driven = bool(self._callers) or (self._stopping and bool(self.parked))
         return not self._driven
 
     def _served_caller(self) -> Waiter | None:

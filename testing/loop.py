@@ -26,6 +26,12 @@ __all__ = ["SimulatedLoop"]
 logger = logging.getLogger("asyncio")
 
 
+class _TimerHandle(asyncio.TimerHandle):
+    """A callback that waits for its time; ``timer`` is what brings it."""
+
+    timer: Timer
+
+
 class SimulatedLoop(asyncio.AbstractEventLoop):
     """Runs callbacks one per step, in the order they were asked for; the simulation decides when.
 
@@ -91,18 +97,18 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         self, when: float, callback: Callable[..., Any], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """Run ``callback`` when the virtual clock shows ``when``."""
-        handle = asyncio.TimerHandle(when, callback, args, self, context)
+        handle = _TimerHandle(when, callback, args, self, context)
 
         def due() -> None:
             if not handle.cancelled():
                 self._callbacks.append(handle)
                 self._schedule()
 
-        handle._timer = self._baton.timers.add(Timer(when, due))  # type: ignore[attr-defined]
+        handle.timer = self._baton.timers.add(Timer(when, due))
         return handle
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        handle._timer.cancel()  # type: ignore[attr-defined]  # set where the handle was made
+    def _timer_handle_cancelled(self, handle: _TimerHandle) -> None:
+        handle.timer.cancel()  # otherwise time would pass for nothing
 
     def time(self) -> float:
         """The virtual clock, in seconds."""

@@ -53,7 +53,7 @@ class SimulatedDispatcher:
         self.seed = seed
         self.max_steps = max_steps
         self.random = random.Random(f"{seed}/system")
-        self._baton = Baton(seed, f"simulation-{seed}", self._perform, _waits_for)
+        self._baton = Baton(seed, self._perform, _waits_for)
         self.trace: list[Step] = self._baton.trace
         self.timers = self._baton.timers
         self._paths: dict[execution.Party, str] = {}
@@ -166,15 +166,18 @@ class SimulatedDispatcher:
         self._paths.pop(cell, None)
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the simulation's threads; handlers that still wait get ``ActorKilled``.
+        """End it: handlers that still wait get ``ActorKilled``, and nothing runs any more.
 
         Args:
-            timeout: real seconds to wait for each thread.
+            timeout: not needed here; nothing takes real time.
+
+        Raises:
+            Endless: a handler goes on waiting whatever it gets.
         """
         if not self._baton.inside and self.loop_dispatcher.loop.cancel_all():
             self._wait(Waiter(deadline=self._baton.now), None)
         self.loop_dispatcher.loop.close()
-        self._baton.stop(timeout)
+        self._baton.stop()
 
     # --- steps -----------------------------------------------------------------------------------------
 
