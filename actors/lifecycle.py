@@ -112,8 +112,8 @@ def start(cell: Cell, build: Callable[[], Actor]) -> Started | _Ignore:
         if answer is None and cell.actor is None or answer is not None and not isinstance(answer, (Started, _Ignore)):
             what = "on_start" if cell.actor is not None else "the child spec's function"
             raise _start_failed(cell, None, f"{what} returned {answer!r}, which is not one of its answers")
-    except BaseException:
-        _vacate(cell, cell.actor, KILLED)
+    except BaseException as error:
+        _vacate(cell, cell.actor, ExitReason.of(error))
         raise
     finally:
         if parent is not None:
@@ -246,7 +246,7 @@ def close(cell: Cell, reason: ExitReason) -> None:
             extras.stopped.set()
         places, extras.places = extras.places, {}
         for place in places.values():
-            close(place, reason)
+            close(place, place.reason)
         watchers, extras.watchers = extras.watchers, []
         for _, notify in watchers:
             notify(reason)

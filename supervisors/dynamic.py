@@ -10,7 +10,7 @@ from ..actors.actor import Actor, build
 from ..actors.cell import Cell
 from ..actors.future import Future
 from ..actors.handlers import handles
-from ..actors.reasons import SHUTDOWN, ExitReason
+from ..actors.reasons import ExitReason
 from ..actors.ref import ActorRef
 from ..messages.errors import (
     ErrorKind,
@@ -94,10 +94,10 @@ class DynamicKeeper(Keeper):
                 endings.append((record, ending))
             else:
                 record.status = None
-        for record, ending in endings:
+        for record, ending in sorted(endings, key=lambda pair: pair[0].spec.shutdown_seconds):
             self._await_end(record, ending, now + record.spec.shutdown_seconds)
         for record in tuple(self._children.values()):
-            self._close(record, SHUTDOWN)
+            self._close(record)
         self._children.clear()
 
     # --- children --------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ class DynamicKeeper(Keeper):
             started = self._launch(record, self._spec.extra_arguments)
         except BaseException:
             del self._children[cell]
-            self._close(record, SHUTDOWN)
+            self._close(record)
             raise
         if started.ref is None:
             del self._children[cell]
@@ -142,7 +142,7 @@ class DynamicKeeper(Keeper):
 
     def _exited(self, record: Record, reason: ExitReason) -> None:
         if verdict(record.spec.restart, reason) is not Verdict.RESTART:
-            self._drop(record, reason)
+            self._drop(record)
             return
         record.status = "restarting"
         if record.spec.backoff is not None:
@@ -169,11 +169,11 @@ class DynamicKeeper(Keeper):
         if started.ref is None:
             del self._children[cell]  # it said IGNORE: a dynamic supervisor forgets it
 
-    def _drop(self, record: Record, reason: ExitReason) -> None:
+    def _drop(self, record: Record) -> None:
         cell = record.cell
         if cell is not None:
             del self._children[cell]
-        self._close(record, reason)
+        self._close(record)
 
     @handles
     def _terminate_child(self, message: TerminateChild) -> None:
@@ -181,7 +181,7 @@ class DynamicKeeper(Keeper):
 
     def _terminate(self, record: Record) -> None:
         self._halt([record])
-        self._drop(record, SHUTDOWN)
+        self._drop(record)
 
     # --- administration --------------------------------------------------------------------------------
 

@@ -147,7 +147,7 @@ class Keeper(Actor):
             raise
         if not isinstance(outcome, lifecycle.Started):
             record.status = None
-            self._close(record, SHUTDOWN)
+            self._close(record)
             return StartedChild(None)
         record.status = "running"
         record.since = cell.runtime.clock()
@@ -282,11 +282,11 @@ class Keeper(Actor):
             self._await_end(record, ending, None, killed=True)
         self._leave_places(self._records())
 
-    def _close(self, record: Record, reason: ExitReason) -> None:
-        """Close a child's place for good."""
+    def _close(self, record: Record) -> None:
+        """Close a child's place for good; who watches it is told why its last incarnation ended."""
         cell, record.cell, record.status = record.cell, None, None
         if cell is not None:
-            lifecycle.close(cell, reason)
+            lifecycle.close(cell, cell.reason)
 
     def _leave_places(self, records: Iterable[Record]) -> None:
         """Keep the named places for the next incarnation of this supervisor; close the others.
@@ -302,7 +302,7 @@ class Keeper(Actor):
                 places[record.spec.name] = record.cell
                 record.cell = None
             else:
-                self._close(record, SHUTDOWN)
+                self._close(record)
 
     # --- telling ---------------------------------------------------------------------------------------
 

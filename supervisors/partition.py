@@ -16,7 +16,6 @@ from ..actors.actor import Actor, build
 from ..actors.cell import Cell
 from ..actors.directory import ref_to
 from ..actors.handlers import handles
-from ..actors.reasons import SHUTDOWN
 from ..actors.ref import ActorRef
 from ..messages.errors import NotSupported, PartitionInvalid
 from ..messages.message import Message
@@ -221,7 +220,7 @@ class PartitionKeeper(StaticSupervisor):
             try:
                 self._launch(record)
             except BaseException:
-                self._close(record, SHUTDOWN)
+                self._close(record)
                 self._remove(range(numbers.start, number))
                 raise
             self._children[str(number)] = record

@@ -58,7 +58,7 @@ class RootKeeper(DynamicKeeper):
 
     def _exited(self, record: Record, reason: ExitReason) -> None:
         if record.cell is self._tree:
-            self._drop(record, reason)
+            self._drop(record)
             self._tree_ended(reason)
         else:
             super()._exited(record, reason)

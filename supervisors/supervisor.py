@@ -134,7 +134,7 @@ class StaticSupervisor(Keeper):
             try:
                 started = self._launch(record)
             except (StartFailed, NameTaken) as error:
-                self._close(record, SHUTDOWN)
+                self._close(record)
                 self._stop_all()
                 self._leave_places(self._children.values())
                 raise StartFailed(
@@ -166,10 +166,10 @@ class StaticSupervisor(Keeper):
                 self._restart(record, reason)
                 return
             case Verdict.KEEP_SPEC:
-                self._close(record, reason)
+                self._close(record)
             case Verdict.FORGET:
                 self._forget(record)
-                self._close(record, reason)
+                self._close(record)
         self._consider_auto_shutdown(record)
 
     def _consider_auto_shutdown(self, record: Record) -> None:
@@ -208,7 +208,7 @@ class StaticSupervisor(Keeper):
         for other in others:
             if other.spec.restart == "temporary":
                 self._forget(other)
-                self._close(other, SHUTDOWN)
+                self._close(other)
         for each in affected:
             if self._children.get(str(each.spec.name)) is not each:
                 continue  # a temporary bystander
@@ -239,7 +239,7 @@ class StaticSupervisor(Keeper):
         try:
             started = self._launch(record)
         except (StartFailed, NameTaken):
-            self._close(record, SHUTDOWN)
+            self._close(record)
             raise
         if started.ref is not None or spec.restart != "temporary":
             self._children[spec.name] = record
@@ -271,7 +271,7 @@ class StaticSupervisor(Keeper):
 
     def _terminate(self, record: Record) -> None:
         self._halt([record])
-        self._close(record, SHUTDOWN)
+        self._close(record)
         if record.spec.restart == "temporary":
             self._forget(record)
 
@@ -282,7 +282,7 @@ class StaticSupervisor(Keeper):
         try:
             return self._launch(record)
         except (StartFailed, NameTaken):
-            self._close(record, SHUTDOWN)
+            self._close(record)
             raise
 
     @handles
