@@ -35,7 +35,7 @@ help: ## this list
 
 .PHONY: demo
 demo: $(VENV)/.run ## the notification pipeline with a crash midway; ARGS=FILE runs another file
-	@$(bin)/python examples/notifications $(ARGS)
+	@$(bin)/python -m examples.notifications $(ARGS)
 
 .PHONY: test
 test: $(VENV)/.test ## the suite, the built wheel last; ARGS go to pytest

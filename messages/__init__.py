@@ -69,6 +69,7 @@ from .errors import (
     UnknownActor,
     UrlInvalid,
 )
+from .jsonlines import read_lines
 from .lock import AcquireLock, Fence, Lease, LeaseLost, LockHolder, ReleaseLock, RenewLock
 from .message import Message, reply_type_of
 from .mutator import AllNotifs, CountNotifs, NotifById, NotifRow, NotifsOfOwner, SeenNotif, StoreNotifEvent
@@ -191,6 +192,7 @@ __all__ = [
     "encode_named",
     "encode_reply",
     "entry_of",
+    "read_lines",
     "register",
     "reply_type_of",
 ]
