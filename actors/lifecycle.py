@@ -195,7 +195,7 @@ def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
             item = cell.current
             cell.dispatcher.interrupt(cell, runner)
     if not runner:
-        end(cell, reason)
+        cell.signal(End(reason), first=True)
         return
     latch = cell.latch
     if latch is not None:
@@ -291,14 +291,14 @@ def _vacate(cell: Cell, actor: Any, reason: ExitReason) -> None:
 def _clean_up(cell: Cell, actor: Any) -> None:
     """Free what belonged to the incarnation: timers, background work, replies that it still owed."""
     cell.current = None
-    extras = cell.extras
-    if extras is None:
-        return
     if cell.control:
         # An order to end this incarnation must not reach the next one.
         kept = [item for item in tuple(cell.control) if not isinstance(item, End)]
         cell.control.clear()
         cell.control.extend(kept)
+    extras = cell.extras
+    if extras is None:
+        return
     timers, extras.timers = extras.timers, set()
     for timer in tuple(timers):  # other threads may take out what is over by itself
         timer.cancel()
