@@ -319,6 +319,14 @@ class Cell:
             except IndexError:
                 return
             self.bury(item, "closed")
+        while self.control:
+            try:
+                order = self.control.popleft()
+            except IndexError:
+                break
+            unheard = getattr(order, "unheard", None)
+            if unheard is not None:
+                unheard()
         self.admit(everyone=True)
 
     def bury(self, item: Any, reason: str, error: BaseException | None = None) -> None:

@@ -295,6 +295,10 @@ class StopChild:
         self.cell = cell
         self.future = future
 
+    def unheard(self) -> None:
+        """The supervisor was gone before it came to the order, and its children with it."""
+        self.future.try_set(False)
+
 
 class Inbox:
     """pykka's view of a mailbox."""
