@@ -49,17 +49,18 @@ class HandlerTable:
         quick: message types whose handler lately took less than a millisecond (see assisted ask).
         batched: message types that go to a ``@handles_batch`` method.
         has_async: whether any handler is a coroutine function.
+        trusted: whether an asker without a deadline may always run it, however long it takes: supervisors.
         starts, stops, fails: whether the class has an ``on_start``, ``on_stop``, ``on_failure`` of its own.
     """
 
-    __slots__ = ("batched", "fails", "handlers", "has_async", "quick", "starts", "stops")
+    __slots__ = ("batched", "fails", "handlers", "has_async", "quick", "starts", "stops", "trusted")
 
     def __init__(self) -> None:
         self.handlers: dict[type, Handler] = {}
         self.quick: dict[type, bool] = {}
         self.batched: set[type] = set()
         self.has_async = False
-        self.starts = self.stops = self.fails = False
+        self.starts = self.stops = self.fails = self.trusted = False
 
     def adopt(self, message_type: type) -> Handler | None:
         """The handler of the nearest base class of ``message_type``, remembered from now on."""
@@ -136,6 +137,7 @@ def build_table(actor_class: type[Actor]) -> HandlerTable:
     table = HandlerTable()
     table.starts = actor_class.on_start is not pykka.Actor.on_start
     table.stops = actor_class.on_stop is not pykka.Actor.on_stop
+    table.trusted = getattr(actor_class, "_trusted", False)
     table.fails = actor_class.on_failure is not pykka.Actor.on_failure
     owners: dict[type, str] = {}
     namespaces = _enclosing_namespaces(actor_class)

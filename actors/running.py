@@ -108,15 +108,17 @@ def can_assist(cell: Cell, request: Request[Any], here: execution.Party | None) 
 
     The caller has claimed the cell.
     """
+    if cell.state != RUNNING or cell.queue or cell.control or execution.on_event_loop():
+        return False
+    if here is not None and here.depth >= MAX_ASSIST_DEPTH:
+        return False
+    table, deadline, message_type = cell.handlers, request.deadline, type(request.message)
+    if table.trusted and deadline is None:
+        return message_type in table.handlers
     return (
-        cell.handlers.quick.get(type(request.message), False)
-        and cell.state == RUNNING
-        and not cell.queue
-        and not cell.control
-        and (here is None or here.depth < MAX_ASSIST_DEPTH)
+        table.quick.get(message_type, False)
         and (not cell.slow_until or cell.slow_until <= cell.runtime.clock())
-        and (request.deadline is None or request.deadline > cell.runtime.clock())
-        and not execution.on_event_loop()
+        and (deadline is None or deadline > cell.runtime.clock())
     )
 
 
@@ -242,6 +244,8 @@ def obey(cell: Cell, actor: Any) -> bool:
         lifecycle.end_now(cell, actor, item.reason)
     elif item is BOOT:
         return _boot(cell, actor)
+    elif isinstance(item, lifecycle.LinkBroken):
+        lifecycle.link_broken(cell, actor, item)
     else:
         actor.on_signal(item)
     return cell.actor is actor

@@ -25,6 +25,14 @@ Kind = Literal["worker", "supervisor"]
 WORKER_SHUTDOWN = 5.0
 
 
+def _choices(literal: Any) -> str:
+    return " or ".join(repr(choice) for choice in get_args(literal))
+
+
+_RESTARTS, _RESTART_CHOICES = get_args(Restart), _choices(Restart)
+_BETWEEN_LIVES, _BETWEEN_CHOICES = get_args(BetweenLives), _choices(BetweenLives)
+
+
 @dataclass(frozen=True, kw_only=True)
 class ChildSpec:
     """What all specs have; ``Child`` is the one for actors, supervisors' declarations are specs themselves.
@@ -59,7 +67,7 @@ class ChildSpec:
 
     def __post_init__(self) -> None:
         self._require("name", self.name, is_name(self.name), "a text without '/', or None")
-        self._require("restart", self.restart, self.restart in get_args(Restart), _choices(Restart))
+        self._require("restart", self.restart, self.restart in _RESTARTS, _RESTART_CHOICES)
         self._require("significant", self.significant, isinstance(self.significant, bool), "True or False")
         self._require(
             "shutdown",
@@ -73,9 +81,7 @@ class ChildSpec:
         self._require(
             "backoff", self.backoff, self.backoff is None or isinstance(self.backoff, Backoff), "a Backoff or None"
         )
-        self._require(
-            "between_lives", self.between_lives, self.between_lives in get_args(BetweenLives), _choices(BetweenLives)
-        )
+        self._require("between_lives", self.between_lives, self.between_lives in _BETWEEN_LIVES, _BETWEEN_CHOICES)
         self._require("alias", self.alias, is_name(self.alias), "a text without '/', or None")
         if self.significant and self.restart == "permanent":
             raise self._invalid(
@@ -87,8 +93,21 @@ class ChildSpec:
         """The class of the actor that the spec starts."""
         raise NotImplementedError
 
-    def build(self, cell: Cell, extra: tuple[Any, ...] = ()) -> Actor:
-        """Make an instance that stands in ``cell``; ``extra`` arguments come before the spec's own."""
+    def build(
+        self,
+        cell: Cell,
+        before: tuple[Any, ...] = (),
+        after: tuple[Any, ...] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Actor:
+        """Make an instance that stands in ``cell``.
+
+        Args:
+            cell: its place.
+            before: arguments before the spec's own.
+            after: arguments after the spec's own.
+            named: keyword arguments beside the spec's own.
+        """
         raise NotImplementedError
 
     @property
@@ -152,11 +171,19 @@ class Child(ChildSpec):
         """The class, or ``Actor`` where a function makes it."""
         return self.actor if isinstance(self.actor, type) else Actor
 
-    def build(self, cell: Cell, extra: tuple[Any, ...] = ()) -> Actor:
+    def build(
+        self,
+        cell: Cell,
+        before: tuple[Any, ...] = (),
+        after: tuple[Any, ...] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Actor:
         """Make an instance that stands in ``cell``."""
+        args = (*before, *self.args, *after)
+        kwargs = {**self.kwargs, **named} if named else dict(self.kwargs)
         if isinstance(self.actor, type):
-            return build(self.actor, cell, (*extra, *self.args), dict(self.kwargs))
-        return build_with(self.actor, cell, (*extra, *self.args), dict(self.kwargs))
+            return build(self.actor, cell, args, kwargs)
+        return build_with(self.actor, cell, args, kwargs)
 
     @classmethod
     def of(cls, fields_by_name: Mapping[str, Any]) -> Child:
@@ -247,10 +274,6 @@ def is_shutdown(value: object) -> bool:
     if isinstance(value, str):
         return value in ("infinity", "brutal_kill")
     return isinstance(value, (int, float)) and not isinstance(value, bool) and value >= 0
-
-
-def _choices(literal: Any) -> str:
-    return " or ".join(repr(choice) for choice in get_args(literal))
 
 
 _TEXTS: dict[str, tuple[str, ...]] = {

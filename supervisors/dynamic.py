@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -71,7 +71,13 @@ class DynamicSupervisor(SupervisorSpec):
         """``DynamicKeeper``."""
         return DynamicKeeper
 
-    def build(self, cell: Cell, extra: tuple[Any, ...] = ()) -> Actor:
+    def build(
+        self,
+        cell: Cell,
+        before: tuple[Any, ...] = (),
+        after: tuple[Any, ...] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Actor:
         """Make the supervisor's actor."""
         return build(DynamicKeeper, cell, (self,), {})
 
@@ -112,12 +118,12 @@ class DynamicKeeper(Keeper):
                 f"{spec.name!r} is significant, which means nothing to a dynamic supervisor",
                 kind=ErrorKind.CHILD_SPEC_INVALID,
             )
-        if message.args or message.kwargs:
-            spec = _with_arguments(spec, message.args, message.kwargs or {})
-        return self.add(spec)
+        if (message.args or message.kwargs) and not isinstance(spec, Child):
+            raise NotSupported(f"{spec.name!r} is a supervisor's declaration: it takes no further arguments")
+        return self.add(spec, message.args, message.kwargs)
 
-    def add(self, spec: ChildSpec) -> StartedChild:
-        """Start a child. Raises ``MaxChildren``, ``NameTaken``, ``StartFailed``."""
+    def add(self, spec: ChildSpec, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> StartedChild:
+        """Start a child, with arguments beside those of its spec. Raises ``MaxChildren``, ``NameTaken``, ``StartFailed``."""
         limit = self._spec.max_children
         if limit is not None and len(self._children) >= limit:
             raise MaxChildren(
@@ -126,6 +132,7 @@ class DynamicKeeper(Keeper):
                 actor=self._cell.path,
             )
         record = Record(spec)
+        record.args, record.kwargs = args, kwargs
         record.cell = cell = self._place(spec)
         self._children[cell] = record
         try:
@@ -138,6 +145,7 @@ class DynamicKeeper(Keeper):
             del self._children[cell]
         elif spec.restart == "temporary":
             record.spec = _without_arguments(spec)
+            record.args, record.kwargs = (), None
         return started
 
     def _exited(self, record: Record, reason: ExitReason) -> None:
@@ -208,7 +216,7 @@ class DynamicKeeper(Keeper):
 
     @handles
     def _get_childspec(self, message: GetChildSpec) -> ChildSpec:
-        return filled(self._find(message.child).spec)
+        return filled(self._find(message.child).whole_spec)
 
     def _records(self) -> Iterator[Record]:
         return iter(tuple(self._children.values()))
@@ -227,12 +235,6 @@ class DynamicKeeper(Keeper):
         if record is None:
             raise self._not_found(child)
         return record
-
-
-def _with_arguments(spec: ChildSpec, args: tuple[Any, ...], kwargs: dict[str, Any]) -> ChildSpec:
-    if not isinstance(spec, Child):
-        raise NotSupported(f"{spec.name!r} is a supervisor's declaration: it takes no further arguments")
-    return replace(spec, args=(*spec.args, *args), kwargs={**spec.kwargs, **kwargs})
 
 
 def _without_arguments(spec: ChildSpec) -> ChildSpec:

@@ -24,7 +24,7 @@ from ..actors.mailbox import DEFAULT_MAILBOX, Mailbox
 from ..actors.reasons import KILLED, SHUTDOWN, ExitReason
 from ..actors.ref import ActorRef, StopChild
 from ..messages.errors import AskTimeout, ChildNotFound, ConfigError, StartFailed, SupervisionError
-from .child import ChildSpec
+from .child import Child, ChildSpec
 from .ref import SupervisorRef
 from .requests import ChildInfo, Counts, StartedChild, TryAgain
 from .restarts import RestartIntensity
@@ -42,6 +42,8 @@ class Record:
 
     Attributes:
         spec: its spec.
+        args: what it was started with beside the spec's own arguments.
+        kwargs: likewise, by name.
         cell: its place; None while there is none.
         status: whether an incarnation runs, its restart is pending, or neither.
         attempts: restarts in a row, for the backoff.
@@ -49,15 +51,25 @@ class Record:
         since: when the last incarnation started, seconds of the system's clock.
     """
 
-    __slots__ = ("attempts", "cell", "since", "spec", "status", "tries")
+    __slots__ = ("args", "attempts", "cell", "kwargs", "since", "spec", "status", "tries")
 
     def __init__(self, spec: ChildSpec) -> None:
         self.spec = spec
+        self.args: tuple[Any, ...] = ()
+        self.kwargs: dict[str, Any] | None = None
         self.cell: Cell | None = None
         self.status: Literal["running", "restarting"] | None = None
         self.attempts = 0
         self.tries = 0
         self.since = 0.0
+
+    @property
+    def whole_spec(self) -> ChildSpec:
+        """The spec with the arguments that it was started with."""
+        if isinstance(self.spec, Child) and (self.args or self.kwargs):
+            kwargs = {**self.spec.kwargs, **(self.kwargs or {})}
+            return dataclasses.replace(self.spec, args=(*self.spec.args, *self.args), kwargs=kwargs)
+        return self.spec
 
     @property
     def ref(self) -> ActorRef[Any] | None:
@@ -81,6 +93,7 @@ class Keeper(Actor):
 
     mailbox: ClassVar[Mailbox | None] = Mailbox(capacity=None)
     refusals = (SupervisionError, ConfigError)
+    _trusted: ClassVar[bool] = True
     _ref_class: ClassVar[type[ActorRef[Any]]] = SupervisorRef
 
     def __init__(self, intensity: int, period: float) -> None:
@@ -131,14 +144,16 @@ class Keeper(Actor):
 
     # --- starting --------------------------------------------------------------------------------------
 
-    def _launch(self, record: Record, extra: tuple[Any, ...] = (), *, reason: ExitReason | None = None) -> StartedChild:
+    def _launch(
+        self, record: Record, before: tuple[Any, ...] = (), *, reason: ExitReason | None = None
+    ) -> StartedChild:
         """Put an incarnation into the record's place. Raises ``StartFailed`` or ``NameTaken``."""
         cell = record.cell
         if cell is None or cell.state == CLOSED:
             cell = record.cell = self._place(record.spec)
         spec = record.spec
         try:
-            outcome = lifecycle.start(cell, lambda: spec.build(cell, extra))
+            outcome = lifecycle.start(cell, lambda: spec.build(cell, before, record.args, record.kwargs))
         except StartFailed as error:
             record.status = None
             events = self._cell.runtime.events

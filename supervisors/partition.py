@@ -8,7 +8,7 @@ go to the same copy.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, get_args
 
@@ -79,7 +79,13 @@ class PartitionSupervisor(SupervisorSpec):
         """``PartitionKeeper``."""
         return PartitionKeeper
 
-    def build(self, cell: Cell, extra: tuple[Any, ...] = ()) -> Actor:
+    def build(
+        self,
+        cell: Cell,
+        before: tuple[Any, ...] = (),
+        after: tuple[Any, ...] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Actor:
         """Make the supervisor's actor."""
         return build(PartitionKeeper, cell, (self,), {})
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, get_args
 
@@ -113,7 +113,13 @@ class Supervisor(SupervisorSpec):
         """``StaticSupervisor``."""
         return StaticSupervisor
 
-    def build(self, cell: Cell, extra: tuple[Any, ...] = ()) -> Actor:
+    def build(
+        self,
+        cell: Cell,
+        before: tuple[Any, ...] = (),
+        after: tuple[Any, ...] = (),
+        named: Mapping[str, Any] | None = None,
+    ) -> Actor:
         """Make the supervisor's actor."""
         return build(StaticSupervisor, cell, (self,), {})
 

@@ -29,7 +29,7 @@ from .dynamic import DynamicSupervisor
 from .keeper import GAVE_UP
 from .logbook import attach_logbook
 from .ref import SupervisorRef
-from .requests import StartChild
+from .requests import StartChild, StartedChild
 from .root import RootKeeper, StartTree, Top
 from .signals import run_until_signal
 
@@ -45,6 +45,8 @@ STOP_TIMEOUT = 30.0
 """Seconds that the whole ordered stop may take; what still runs then is killed."""
 
 DRAIN_POLL = 0.005
+
+MAX_TEMPLATES = 1_000
 
 Outcome = Literal["running", "stopped", "gave_up"]
 
@@ -90,7 +92,8 @@ class ActorSystem:
         self.runtime = Runtime(name, simulation=dispatcher, pool_size=pool_size)
         self.outcome: Outcome = "running"
         self.abandoned = 0
-        self._ended = threading.Event()
+        self._ended: Future[None] = Future()
+        self._templates: dict[Any, Child] = {}
         self._forced = threading.Event()
         self._stopping = threading.Lock()
         self._detach_log = attach_logbook(self.runtime.events)
@@ -98,6 +101,7 @@ class ActorSystem:
         spec = DynamicSupervisor(name, intensity=intensity, period=period)
         self._root = Cell(RootKeeper, self.runtime, Mailbox(capacity=None), name="", parent=Top(self._ended_itself))
         lifecycle.start(self._root, lambda: build(RootKeeper, self._root, (spec, self._ended_itself), {}))
+        self._ended.ground = self._root
         show_tree(self, self._all_refs)
         if tree is not None:
             try:
@@ -144,6 +148,10 @@ class ActorSystem:
             if args or kwargs or name or restart or shutdown or mailbox or backoff or alias:
                 raise SpecInvalid("spawn(spec) takes nothing beside the spec: put it all into the spec")
             spec: ChildSpec = actor
+        elif name is None and alias is None:
+            self._refuse_if_over("spawn")
+            template = self._template(actor, restart or "permanent", shutdown, mailbox, backoff)
+            return self._started(self.root.ask(StartChild(template, args, kwargs)), actor)
         else:
             spec = Child(
                 actor,
@@ -157,7 +165,24 @@ class ActorSystem:
                 alias=alias,
             )
         self._refuse_if_over("spawn")
-        started = self.root.ask(StartChild(spec))
+        return self._started(self.root.ask(StartChild(spec)), actor)
+
+    def _template(self, actor: Any, restart: Any, shutdown: Any, mailbox: Any, backoff: Any) -> Child:
+        """The spec that all nameless actors of a kind share: a million of them need no million specs."""
+        key = (actor, restart, shutdown, mailbox, backoff)
+        try:
+            template = self._templates.get(key)
+        except TypeError:  # something in it cannot be a key: a wrong value, which the spec will refuse
+            return Child(actor, restart=restart, shutdown=shutdown, mailbox=mailbox, backoff=backoff)
+        if template is None:
+            template = Child(actor, restart=restart, shutdown=shutdown, mailbox=mailbox, backoff=backoff)
+            if len(self._templates) >= MAX_TEMPLATES:
+                self._templates.clear()  # factories made on the fly: let them go
+            self._templates[key] = template
+        return template
+
+    @staticmethod
+    def _started(started: StartedChild, actor: Any) -> ActorRef[Any]:
         if started.ref is None:
             raise SpecInvalid(f"{actor!r} said IGNORE when it was started: there is no actor to refer to")
         return started.ref
@@ -292,7 +317,11 @@ class ActorSystem:
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait until the system is down: stopped, or given up by its tree. False: the time (seconds) ran out."""
-        return self._ended.wait(timeout)
+        try:
+            self._ended.get(timeout=timeout)
+        except AskTimeout:
+            return False
+        return True
 
     def stop(self, *, timeout: float = STOP_TIMEOUT, drain: float = 0.0, cause: str = "stop() was called") -> bool:
         """Stop everything in order: the last started first, each with the time that its spec gives it.
@@ -312,20 +341,23 @@ class ActorSystem:
         if here is not None and here.runtime is self.runtime:
             self._stop_elsewhere(cause)
             return True
-        with self._stopping:
-            if self._ended.is_set():
-                return self.abandoned == 0
+        if not self._stopping.acquire(blocking=False):
+            self.wait()  # somebody else stops it, or has
+            return self.abandoned == 0
+        try:
             if self.outcome == "running":
                 self.outcome = "stopped"
             self.events.publish(SystemStopping(path=self.name, cause=cause))
-            deadline = time.monotonic() + timeout
+            clock = self.runtime.clock
+            deadline = clock() + timeout
             self._drain(min(drain, timeout))
-            self._end_tree(None if timeout == math.inf else max(0.0, deadline - time.monotonic()))
+            self._end_tree(None if timeout == math.inf else max(0.0, deadline - clock()))
             lifecycle.close(self._root, SHUTDOWN)
             show_tree(self, None)
-            self.runtime.stop(max(0.1, min(1.0, deadline - time.monotonic())))
+            self.runtime.stop(max(0.1, min(1.0, deadline - clock())))
             self.events.publish(SystemStopped(path=self.name, abandoned=self.abandoned))
             self._detach_log()
+        finally:
             self._ended.set()
         return self.abandoned == 0
 
@@ -384,6 +416,9 @@ class ActorSystem:
 
     def _stop_elsewhere(self, cause: str) -> None:
         """Stop on a thread of its own: the calling one is running an actor that the stop would wait for."""
+        if self.runtime.simulation is not None:
+            self.runtime.simulation.run_soon(lambda: self._stop_after(cause))
+            return
         threading.Thread(target=self._stop_after, args=(cause,), name=f"{self.name}-stop", daemon=True).start()
 
     def _stop_after(self, cause: str) -> None:
