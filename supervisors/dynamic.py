@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..actors.actor import Actor, build
@@ -123,7 +123,7 @@ class DynamicKeeper(Keeper):
         return self.add(spec, message.args, message.kwargs)
 
     def add(self, spec: ChildSpec, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None) -> StartedChild:
-        """Start a child, with arguments beside those of its spec. Raises ``MaxChildren``, ``NameTaken``, ``StartFailed``."""
+        """Start a child; ``args`` and ``kwargs`` come beside those of its spec. Raises as ``start_child``."""
         limit = self._spec.max_children
         if limit is not None and len(self._children) >= limit:
             raise MaxChildren(
@@ -143,9 +143,6 @@ class DynamicKeeper(Keeper):
             raise
         if started.ref is None:
             del self._children[cell]
-        elif spec.restart == "temporary":
-            record.spec = _without_arguments(spec)
-            record.args, record.kwargs = (), None
         return started
 
     def _exited(self, record: Record, reason: ExitReason) -> None:
@@ -235,10 +232,3 @@ class DynamicKeeper(Keeper):
         if record is None:
             raise self._not_found(child)
         return record
-
-
-def _without_arguments(spec: ChildSpec) -> ChildSpec:
-    """A temporary child is never started again, so what it was started with need not be kept."""
-    if isinstance(spec, Child) and (spec.args or spec.kwargs):
-        return replace(spec, args=(), kwargs={})
-    return spec

@@ -71,6 +71,12 @@ class Record:
             return dataclasses.replace(self.spec, args=(*self.spec.args, *self.args), kwargs=kwargs)
         return self.spec
 
+    def forget_arguments(self) -> None:
+        """Keep no longer what the child was started with: it is temporary, so nobody starts it again."""
+        self.args, self.kwargs = (), None
+        if isinstance(self.spec, Child) and (self.spec.args or self.spec.kwargs):
+            self.spec = dataclasses.replace(self.spec, args=(), kwargs={})
+
     @property
     def ref(self) -> ActorRef[Any] | None:
         """The child's reference, if it runs."""
@@ -166,6 +172,8 @@ class Keeper(Actor):
             return StartedChild(None)
         record.status = "running"
         record.since = cell.runtime.clock()
+        if spec.restart == "temporary":
+            record.forget_arguments()
         self._announce(cell, reason)
         return StartedChild(ref_to(cell), outcome.info)
 
