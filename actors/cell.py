@@ -271,29 +271,27 @@ class Cell:
         message = item.message if type(item) is Request else item
         verb = "ask" if type(item) is Request else "tell"
         kind = type(message).__name__
-        if self.state == CLOSED:
-            raise self.closed_error(verb, kind)
-        if self.limit == 0:
-            raise ActorRestarting(
-                f"{self.describe()} is being restarted and is set to refuse mail meanwhile; try again",
+        self._refuse_if_gone(verb, kind)
+        overflow = self.policy.overflow
+        if overflow == "drop_newest":
+            self._displace(item)
+        elif overflow == "drop_oldest":
+            self._put_for_the_oldest(item)
+        elif overflow == "reject" or not self._wait_for_room(item, verb, kind):
+            raise MailboxFull(
+                f"the mailbox of {self.describe()} is full: {self.policy.capacity} messages wait",
                 actor=self.path,
                 target=self.path,
                 verb=verb,
                 message_type=kind,
             )
-        overflow = self.policy.overflow
-        if overflow == "drop_newest":
-            self._displace(item)
-        elif overflow == "drop_oldest":
-            while len(self.queue) >= self.limit > 0:
-                try:
-                    self._displace(self.queue.popleft())
-                except IndexError:
-                    break
-            self.put_always(item)
-        elif overflow == "reject" or not self._wait_for_room(item, verb, kind):
-            raise MailboxFull(
-                f"the mailbox of {self.describe()} is full: {self.policy.capacity} messages wait",
+
+    def _refuse_if_gone(self, verb: str, kind: str) -> None:
+        if self.state == CLOSED:
+            raise self.closed_error(verb, kind)
+        if self.limit == 0:
+            raise ActorRestarting(
+                f"{self.describe()} is being restarted and is set to refuse mail meanwhile; try again",
                 actor=self.path,
                 target=self.path,
                 verb=verb,
@@ -350,6 +348,19 @@ class Cell:
             if not everyone:
                 return
 
+    def _put_for_the_oldest(self, item: Any) -> None:
+        while len(self.queue) >= self.limit > 0:
+            try:
+                oldest = self.queue.popleft()
+            except IndexError:
+                break
+            if type(oldest.message if type(oldest) is Request else oldest) is ActorStop:
+                self.queue.appendleft(oldest)  # pykka's order to stop: what comes behind it is not handled anyway
+                self._displace(item)
+                return
+            self._displace(oldest)
+        self.put_always(item)
+
     def _displace(self, item: Any) -> None:
         message = item.message if type(item) is Request else item
         self.bury(
@@ -374,34 +385,42 @@ class Cell:
         if here is not None:
             execution.enter_wait(here, self)
         try:
-            while True:
-                latch = threading.Lock()
-                latch.acquire()
-                with _naming:
-                    if self.room_waiters is None:
-                        self.room_waiters = deque()
-                self.room_waiters.append(latch)
-                if len(self.queue) >= self.limit > 0:
-                    now = self.runtime.clock()
-                    timeout = None if deadline is None else max(0.0, deadline - now)
-                    if not execution.wait(latch, timeout, self):
-                        with suppress(ValueError):
-                            self.room_waiters.remove(latch)
-                        raise AskTimeout(
-                            f"no room in the mailbox of {self.describe()} before the deadline",
-                            actor=self.path,
-                            target=self.path,
-                            verb=verb,
-                            message_type=kind,
-                        )
-                if len(self.queue) < self.limit:
-                    self.put_always(item)
-                    return True
-                if self.limit <= 0:
-                    self.offer(item)  # closed or refusing by now: say so
+            while not self._put_if_room(item, deadline):
+                self._refuse_if_gone(verb, kind)
+                if deadline is not None and self.runtime.clock() >= deadline:
+                    raise AskTimeout(
+                        f"no room in the mailbox of {self.describe()} before the deadline",
+                        actor=self.path,
+                        target=self.path,
+                        verb=verb,
+                        message_type=kind,
+                    )
         finally:
             if here is not None:
                 execution.leave_wait(here, self)
+        return True
+
+    def _put_if_room(self, item: Any, deadline: float | None) -> bool:
+        """Wait once for a turn and put ``item`` where there is room then; False: try again, or give up."""
+        latch = threading.Lock()
+        latch.acquire()
+        with _naming:
+            if self.room_waiters is None:
+                self.room_waiters = deque()
+        self.room_waiters.append(latch)
+        try:
+            if len(self.queue) >= self.limit > 0:
+                timeout = None if deadline is None else max(0.0, deadline - self.runtime.clock())
+                execution.wait(latch, timeout, self)
+            if len(self.queue) >= self.limit:
+                return False
+            self.put_always(item)
+            return True
+        finally:
+            with suppress(ValueError):  # it had its turn
+                self.room_waiters.remove(latch)
+            if len(self.queue) < self.limit:
+                self.admit()  # whoever leaves room, by giving up or because there is more of it, passes the turn on
 
     def __repr__(self) -> str:
         state = ("starting", "running", "suspended", "closed")[self.state]
