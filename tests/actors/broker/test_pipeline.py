@@ -226,7 +226,8 @@ def test_only_what_is_wanted_is_done(line: Pipeline, options: Any, stored: list[
 
 @pytest.mark.parametrize("wanted", ["mutator", "cache"])
 def test_consuming_needs_the_actors_that_it_asks(wanted: str) -> None:
-    with pipeline(**{wanted: "nobody"}) as line:
+    names: dict[str, Any] = {wanted: "nobody"}
+    with pipeline(**names) as line:
         error = refusal(line, BROKER, CONSUME)
         assert isinstance(error, UnknownActor)
         assert refusal(line, BROKER, CountQueue(QUEUE)).kind == "broker.queue.unknown"
@@ -363,10 +364,9 @@ def test_a_hundred_poison_notifications_among_a_thousand() -> None:
 def test_whoever_falls_nothing_is_lost(falls: type[Actor], at: int) -> None:
     faults = FaultPlan().crash(actor=falls, at=at)
     with pipeline(faults=faults) as line:
-        pending = []
         line.system.tell(BROKER, CONSUME)
-        for number in range(20):
-            pending.append(line.system.ask(BROKER, produce(f"id {number}"), block=False, timeout=None))
+        sent = [produce(f"id {number}") for number in range(20)]
+        pending = [line.system.ask(BROKER, each, block=False, timeout=None) for each in sent]
         line.settle()
         faults.faults.clear()
         confirmed = [future.get().message_id for future in pending if not failed(future)]

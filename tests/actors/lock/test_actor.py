@@ -1,0 +1,224 @@
+"""The lock actor: waiting, time, askers that have left, holders that are told, and fencing end to end."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from understudy.actors.actor import Actor
+from understudy.actors.embedded import Embedded
+from understudy.actors.handlers import handles
+from understudy.actors.lock.actor import Lock
+from understudy.actors.lock.opening import open_backend
+from understudy.actors.mutator.actor import Mutator
+from understudy.messages import (
+    AcquireLock,
+    AskTimeout,
+    Fence,
+    HandlerFailed,
+    Lease,
+    LeaseLost,
+    LockError,
+    LockHolder,
+    Message,
+    NotifData,
+    ReleaseLock,
+    RenewLock,
+    StorageError,
+    StoreNotifEvent,
+)
+from understudy.messages.caller import wall_clock
+from understudy.supervisors.system import ActorSystem
+from understudy.testing import FaultPlan, SimulatedDispatcher
+
+
+@pytest.fixture
+def faults() -> FaultPlan:
+    return FaultPlan()
+
+
+@pytest.fixture
+def simulation(faults: FaultPlan) -> SimulatedDispatcher:
+    return SimulatedDispatcher(1, faults=faults)
+
+
+@pytest.fixture
+def system(simulation: SimulatedDispatcher) -> Iterator[ActorSystem]:
+    with ActorSystem("shop", dispatcher=simulation) as running:
+        yield running
+
+
+@pytest.fixture
+def lock(system: ActorSystem) -> Any:
+    return system.spawn(Lock, "memory://", name="lock")
+
+
+def kind_of(lock: Any, message: Message[Any]) -> str:
+    with pytest.raises(LockError) as caught:
+        lock.ask(message)
+    return str(caught.value.kind)
+
+
+def test_each_message_has_its_answer(lock: Any, simulation: SimulatedDispatcher) -> None:
+    lease = lock.ask(AcquireLock("r", "ada", lease=10))
+    assert (lease.name, lease.owner, lease.seconds) == ("r", "ada", 10)
+    assert lease.fence == Fence("r", lease.token)
+    simulation.advance(4)
+    assert lock.ask(LockHolder("r")) == Lease("r", "ada", lease.token, 6)
+    assert lock.ask(RenewLock("r", lease.token, lease=20)) == Lease("r", "ada", lease.token, 20)
+    assert lock.ask(ReleaseLock("r", lease.token)) is True
+    assert lock.ask(ReleaseLock("r", lease.token)) is False
+    assert lock.ask(LockHolder("r")) is None
+    assert kind_of(lock, RenewLock("r", lease.token)) == "lock.not_held"
+    assert kind_of(lock, AcquireLock("", "ada")) == "lock.request.invalid"
+
+
+def test_those_who_wait_are_answered_in_order_while_the_actor_goes_on(lock: Any) -> None:
+    first = lock.ask(AcquireLock("r", "ada"))
+    second, third = (lock.ask(AcquireLock("r", owner, wait=60), block=False) for owner in ("bob", "eve"))
+    assert lock.ask(LockHolder("r")).owner == "ada"
+    lock.ask(ReleaseLock("r", first.token))
+    lease = second.get()
+    assert (lease.owner, third.done) == ("bob", False)
+    assert lease.token > first.token
+    lock.ask(ReleaseLock("r", lease.token))
+    assert third.get().owner == "eve"
+
+
+def test_waiting_ends_when_its_time_has_passed(lock: Any, simulation: SimulatedDispatcher) -> None:
+    lock.ask(AcquireLock("r", "ada", lease=100))
+    waiting = lock.ask(AcquireLock("r", "bob", wait=5), block=False)
+    simulation.advance(4.9)
+    assert not waiting.done
+    simulation.advance(0.1)
+    with pytest.raises(LockError) as caught:
+        waiting.get()
+    assert caught.value.kind == "lock.timeout"
+    assert caught.value.response.code == 0xFFF7
+
+
+def test_a_lease_that_runs_out_is_handed_on_without_anybody_asking(lock: Any, simulation: SimulatedDispatcher) -> None:
+    lease = lock.ask(AcquireLock("r", "ada", lease=5))
+    waiting = lock.ask(AcquireLock("r", "bob", wait=60, lease=5), block=False)
+    simulation.advance(5)
+    assert waiting.get().owner == "bob"
+    assert kind_of(lock, RenewLock("r", lease.token)) == "lock.lease.lost"
+    assert kind_of(lock, ReleaseLock("r", lease.token)) == "lock.lease.lost"
+    simulation.advance(5)
+    assert lock.ask(LockHolder("r")) is None
+
+
+def test_an_asker_that_has_left_gets_no_lock(lock: Any, simulation: SimulatedDispatcher) -> None:
+    """It would hold a lock that it does not know of until the lease runs out."""
+    lease = lock.ask(AcquireLock("r", "ada", lease=100))
+    with pytest.raises(AskTimeout):
+        lock.ask(AcquireLock("r", "bob", wait=60), timeout=1)
+    waiting = lock.ask(AcquireLock("r", "eve", wait=60), block=False)
+    lock.ask(ReleaseLock("r", lease.token))
+    assert waiting.get().owner == "eve"
+
+
+def test_a_told_acquire_locks_nothing(lock: Any) -> None:
+    lock.tell(AcquireLock("r", "ada"))
+    assert lock.ask(LockHolder("r")) is None
+
+
+def test_asking_again_with_the_same_request_id_gives_the_same_lease(lock: Any) -> None:
+    lease = lock.ask(AcquireLock("r", "ada", request_id="wish"))
+    assert lock.ask(AcquireLock("r", "ada", request_id="wish")) == lease
+    assert kind_of(lock, AcquireLock("r", "ada")) == "lock.timeout"
+
+
+class Holder(Actor):
+    """An actor that wants to know when it has lost its lease."""
+
+    def __init__(self, lost: list[LeaseLost]) -> None:
+        super().__init__()
+        self.lost = lost
+
+    @handles
+    def lease_lost(self, message: LeaseLost) -> None:
+        self.lost.append(message)
+
+
+def test_a_holder_is_told_when_its_lease_has_run_out(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
+) -> None:
+    lost: list[LeaseLost] = []
+    system.spawn(Holder, lost, name="holder")
+    kept = lock.ask(AcquireLock("kept", "holder", lease=5, notify="holder"))
+    gone = lock.ask(AcquireLock("gone", "holder", lease=5, notify="holder"))
+    lock.ask(AcquireLock("nobody's", "holder", lease=5, notify="nobody"))
+    simulation.advance(4)
+    lock.ask(ReleaseLock("kept", kept.token))
+    simulation.advance(1)
+    assert lost == [LeaseLost("gone", gone.token)]
+    assert system.dead_letters == 1
+
+
+def test_leases_outlive_the_lock_actor_and_its_understudy_watches_over_them(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher, faults: FaultPlan
+) -> None:
+    lost: list[LeaseLost] = []
+    system.spawn(Holder, lost, name="holder")
+    lease = lock.ask(AcquireLock("r", "ada", lease=10, notify="holder"))
+    waiting = lock.ask(AcquireLock("r", "bob", wait=60), block=False)
+    simulation.run_until_idle()
+    faults.crash("lock")
+    with pytest.raises(HandlerFailed):
+        lock.ask(LockHolder("r"))
+    with pytest.raises(LockError) as caught:
+        waiting.get()
+    assert caught.value.kind == "lock.closed"
+    assert lock.ask(LockHolder("r")).token == lease.token
+    assert kind_of(lock, AcquireLock("r", "eve")) == "lock.timeout"
+    simulation.advance(10)
+    assert lost == [LeaseLost("r", lease.token)]
+    assert lock.ask(AcquireLock("r", "eve")).token > lease.token
+
+
+def test_thousands_of_short_holds_leave_no_timers_behind(lock: Any, simulation: SimulatedDispatcher) -> None:
+    for _ in range(500):
+        lease = lock.ask(AcquireLock("r", "ada", lease=3600))
+        lock.ask(ReleaseLock("r", lease.token))
+    assert len(lock._cell.extras.timers) == 1
+
+
+def test_tokens_grow_from_process_to_process() -> None:
+    """A store on disk remembers the tokens of yesterday's process; today's must be greater."""
+    yesterday = open_backend("memory://", Embedded(), lambda: 0.0)
+    token = wall_clock.set(lambda: 2_000_000_000.0)
+    try:
+        today = open_backend("memory://", Embedded(), lambda: 0.0)
+    finally:
+        wall_clock.reset(token)
+    assert 0 < token_of(yesterday) < token_of(today) < 2**53
+
+
+def token_of(backend: Any) -> int:
+    from understudy.actors.lock.backend import Acquire
+
+    leases: list[Any] = []
+    backend.acquire(Acquire("r", "ada", "wish", 1.0), leases.append, lambda lease: None)
+    return int(leases[0].token)
+
+
+def test_a_stalled_holder_is_refused_by_the_store(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
+) -> None:
+    """The holder is held up until its lease has run out; another works meanwhile; its late write changes nothing."""
+    mutator = system.spawn(Mutator, "sqlite:///:memory:", name="mutator")
+
+    def write(nid: str, lease: Lease) -> bool:
+        data = NotifData(id=nid, receiver_info="1", action_data=None, actioner_info="2", fired_at=1)
+        added: bool = mutator.ask(StoreNotifEvent(message=data, fence=lease.fence))
+        return added
+
+    stalled = lock.ask(AcquireLock("invoices", "ada", lease=5))
+    assert write("a", stalled) is True
+    simulation.advance(5)
+    other = lock.ask(AcquireLock("invoices", "bob", lease=5))
+    assert write("b", other) is True
+    with pytest.raises(StorageError) as caught:
+        write("c", stalled)
+    assert caught.value.kind == "storage.fencing.stale"
