@@ -15,6 +15,7 @@ from understudy.actors.broker.actor import Broker
 from understudy.actors.cache.actor import Cache
 from understudy.actors.events import ActorCrashed, DeadLetter
 from understudy.actors.handlers import handles
+from understudy.actors.mailbox import Mailbox
 from understudy.actors.mutator.actor import Mutator
 from understudy.messages import (
     ActionType,
@@ -33,6 +34,7 @@ from understudy.messages import (
     DeadLetters,
     DeclareQueue,
     EncryptionError,
+    ErrorKind,
     Message,
     NotifById,
     NotifData,
@@ -117,6 +119,7 @@ def pipeline(
     faults: FaultPlan | None = None,
     strategy: Any = "one_for_one",
     shutdown: Any = 5.0,
+    mutators: Mailbox | None = None,
     **broker: Any,
 ) -> Iterator[Pipeline]:
     simulation = SimulatedDispatcher(seed, faults=faults)
@@ -125,7 +128,7 @@ def pipeline(
         strategy=strategy,
         intensity=1_000,
         children=[
-            Child(Mutator, name="mutator", args=("sqlite:///:memory:",)),
+            Child(Mutator, name="mutator", args=("sqlite:///:memory:",), mailbox=mutators),
             Child(Cache, name="cache", args=("memory://",)),
             Child(Broker, name="broker", args=("memory://",), kwargs=broker, shutdown=shutdown),
         ],
@@ -484,6 +487,63 @@ def test_a_store_that_is_handled_twice_adds_one_row() -> None:
         line.publish("a")
         line.settle()
         assert line.stored() == line.cached() == ["a"]
+
+
+def test_a_full_mailbox_on_the_way_is_waited_out_and_not_counted_as_a_failure() -> None:
+    faults = FaultPlan().slow(1.0, MUTATOR, message=StoreNotifEvent, times=5)
+    with pipeline(faults=faults, mutators=Mailbox(capacity=2)) as line:
+        line.consume(delivery_limit=0)
+        line.publish(*(f"id {number}" for number in range(50)))
+        line.settle()
+        assert len(line.stored()) == len(line.cached()) == 50
+        assert line.counts() == IDLE
+
+
+def test_an_actor_that_is_away_for_a_while_is_waited_for() -> None:
+    """The cache is terminated, and started again after ten seconds."""
+    with pipeline() as line:
+        supervisor: Any = line.system.lookup("notifications")
+        line.consume(delivery_limit=0)
+        supervisor.terminate_child("cache")
+        line.publish("a", "b")
+        line.simulation.advance(10)
+        assert line.counts().unsettled == 2
+        supervisor.restart_child("cache")
+        line.settle()
+        assert sorted(line.stored()) == sorted(line.cached()) == ["a", "b"]
+        assert line.counts() == IDLE
+
+
+def test_an_actor_that_stays_away_makes_dead_letters_in_the_end() -> None:
+    with pipeline() as line:
+        supervisor: Any = line.system.lookup("notifications")
+        line.consume(delivery_limit=1)
+        supervisor.terminate_child("cache")
+        line.publish("a")
+        line.settle()
+        assert line.counts() == QueueCounts(ready=0, unsettled=0, dead=1, consumers=1)
+        supervisor.restart_child("cache")
+        assert line.ask(BROKER, ReplayDeadLetters(QUEUE)) == 1
+        line.settle()
+        assert line.stored() == line.cached() == ["a"]
+
+
+def test_a_consumer_that_the_broker_ends_is_started_again(line: Pipeline) -> None:
+    line.consume()
+    actor = line.system.lookup(BROKER)._cell.actor
+    consumption = actor._running[TAG]
+    assert actor._backend.cancel(TAG)
+    consumption._cancelled(BrokerError("the queue has moved", kind=ErrorKind.CONSUMER_CANCELLED))
+    line.publish("a")
+    line.simulation.run_until_idle()
+    assert line.counts() == QueueCounts(ready=1, unsettled=0, dead=0, consumers=0)
+    line.simulation.advance(1)
+    assert line.stored() == ["a"]
+    assert line.counts() == IDLE
+    consumption._cancelled(BrokerError("and again", kind=ErrorKind.CONSUMER_CANCELLED))
+    assert line.ask(BROKER, StopConsuming(TAG)) is True
+    line.settle()
+    assert line.counts().consumers == 0
 
 
 SEEDS = st.integers(0, 2**32)
