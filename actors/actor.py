@@ -70,6 +70,12 @@ class Actor(Spawning, pykka.Actor):
             self._cell = adopted_cell() or Cell(type(self), default_runtime(), policy)
             self._cell.actor = self  # a constructor may already make a proxy to itself
 
+    if TYPE_CHECKING:  # pykka's own does it; what it returns is one of our references
+
+        @classmethod
+        def start(cls: type[A], *args: Any, **kwargs: Any) -> ActorRef[A]:
+            """Start an actor pykka's way: without a supervisor, outside of a system."""
+
     # --- pykka's side ----------------------------------------------------------------------------------
 
     @staticmethod

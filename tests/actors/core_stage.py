@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -18,6 +18,12 @@ class Do(Message[Any]):
     """Call ``work`` with the actor; the reply is what it returns."""
 
     work: Callable[[Any], Any]
+
+
+class Await(Message[Any]):
+    """Await ``work(actor)``; the reply is what it returns."""
+
+    work: Callable[[Any], Awaitable[Any]]
 
 
 class Note(Message[int]):
@@ -48,9 +54,11 @@ class ThreadPlayer(Player):
 
 
 class LoopPlayer(Player):
+    """Runs on the event loop, since one of its handlers is a coroutine function."""
+
     @handles
-    async def note(self, message: Note) -> int:
-        return super().note(message)
+    async def do_async(self, message: Await) -> Any:
+        return await message.work(self)
 
 
 def wait(event: threading.Event) -> None:
