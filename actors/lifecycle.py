@@ -8,6 +8,7 @@ pykka's way has no supervisor and closes at once.
 from __future__ import annotations
 
 import traceback
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -30,6 +31,7 @@ __all__ = [
     "IGNORE",
     "ChildExited",
     "End",
+    "LinkBroken",
     "Started",
     "close",
     "crashed",
@@ -37,6 +39,7 @@ __all__ = [
     "end_now",
     "incarnation_over",
     "kill",
+    "link_broken",
     "start",
 ]
 
@@ -67,6 +70,17 @@ class End:
     """On the control lane: end the incarnation in good order."""
 
     reason: ExitReason
+
+
+@dataclass(frozen=True, slots=True)
+class LinkBroken:
+    """On the control lane: what the incarnation is linked to has ended, and takes it along.
+
+    ``reason`` is asked when the incarnation comes to it; None: it has dealt with the matter meanwhile.
+    """
+
+    incarnation: int
+    reason: Callable[[], ExitReason | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +192,15 @@ def crashed(cell: Cell, actor: Any, item: Any, error: BaseException) -> None:
     cell.bury(item, "crashed", handler_failed(cell, message, error))
     _report_crash(cell, error, message)
     end_now(cell, actor, ExitReason.of(error), error)
+
+
+def link_broken(cell: Cell, actor: Any, link: LinkBroken) -> None:
+    """What the incarnation is linked to has ended: end likewise."""
+    reason = link.reason() if link.incarnation == cell.incarnation else None
+    if reason is not None:
+        if reason.error is not None:
+            _report_crash(cell, reason.error, None)
+        end_now(cell, actor, reason, reason.error)
 
 
 def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
@@ -292,10 +315,7 @@ def _clean_up(cell: Cell, actor: Any) -> None:
     """Free what belonged to the incarnation: timers, background work, replies that it still owed."""
     cell.current = None
     if cell.control:
-        # An order to end this incarnation must not reach the next one.
-        kept = [item for item in tuple(cell.control) if not isinstance(item, End)]
-        cell.control.clear()
-        cell.control.extend(kept)
+        _withdraw_ends(cell.control)
     extras = cell.extras
     if extras is None:
         return
@@ -309,6 +329,17 @@ def _clean_up(cell: Cell, actor: Any) -> None:
     for request in tuple(deferred):
         if not request.answered:
             cell.bury(request, "killed", never_answered(cell, request.message))
+
+
+def _withdraw_ends(control: deque[Any]) -> None:
+    """An order to end this incarnation must not reach the next one; what others put there meanwhile must."""
+    for _ in range(len(control)):
+        try:
+            item = control.popleft()
+        except IndexError:  # the thread that was given up took it
+            return
+        if not isinstance(item, (End, LinkBroken)):
+            control.append(item)
 
 
 def _failure_hook(cell: Cell, actor: Any, error: BaseException) -> Callable[[], Any] | None:
