@@ -5,8 +5,8 @@ spawned it, and is cancelled with it. It is not the actor's turn: the actor goes
 so the work shares no state with it and tells it what it found out.
 
 *Cancelling.* A coroutine gets ``CancelledError``, as everywhere in asyncio. A function gets ``WorkCancelled``:
-where it waits in an ask or for a channel, where it calls ``check_cancelled()``, or else at its next bytecode, but
-never in the middle of the runtime's own code. A function that sits in a C call (``time.sleep``, a socket) sees it
+where it asks, where it waits for a channel or a future, where it calls ``check_cancelled()``, or else at its next
+bytecode, but never in the middle of the runtime's own code. A function that sits in a C call (``time.sleep``, a socket) sees it
 when that call returns. If that takes longer than a second, it is reported as ``BackgroundAbandoned``.
 It gets ``WorkCancelled`` once: in a ``finally`` it may ask and wait as ever.
 
@@ -150,7 +150,8 @@ class BackgroundTask(Generic[T]):
 
     @property
     def current(self) -> BackgroundTask[T]:
-        """What is being handled, where asks look for the deadline they inherit."""
+        """Where an ask looks for the deadline it inherits; cancelled work is told of it there."""
+        self.raise_if_cancelled()
         return self
 
     def raise_if_cancelled(self) -> None:
@@ -179,7 +180,7 @@ class BackgroundTask(Generic[T]):
             self._patience.cancel()
         owner = self._owner
         tasks = self.runtime.unowned if owner is None else owner._cell.needs.background
-        tasks.discard(self)
+        tasks.pop(self, None)
         if error is None and not self._fenced:
             self.result.try_set(value)
         elif error is None or isinstance(error, (WorkCancelled, ActorKilled)):

@@ -79,8 +79,9 @@ class Extras:
         self.ends: list[Future[ExitReason]] = []
         self.watchers: list[tuple[Cell, Callable[[ExitReason], Any]]] = []
         self.timers: set[Any] = set()
-        self.background: set[Any] = set()
-        self.deferred: set[Request[Any]] = set()
+        # Dictionaries as sets in the order of arrival, so that a simulation ends what is in them in that order.
+        self.background: dict[Any, None] = {}
+        self.deferred: dict[Request[Any], None] = {}
         self.places: dict[str, Cell] = {}
         self.down: list[Callable[[], None]] = []
         self.handed_on: dict[str, Any] = {}  # what the incarnations of this place leave to their successors

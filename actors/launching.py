@@ -23,8 +23,8 @@ __all__ = ["launch"]
 
 T = TypeVar("T")
 
-FIRST_RETRY, LAST_RETRY = 0.005, 0.5
-"""Seconds between two attempts to interrupt a function that is in the runtime's own code; they double."""
+RETRY = 0.005
+"""Seconds between two attempts to interrupt a function that is in the runtime's own code."""
 
 
 class FunctionTask(BackgroundTask[T]):
@@ -74,16 +74,16 @@ class FunctionTask(BackgroundTask[T]):
         if latch is not None:
             execution.free(latch)
         if self.runtime.background.interrupts:
-            self._inject(FIRST_RETRY)
+            self._inject()
 
-    def _inject(self, retry: float) -> None:
+    def _inject(self) -> None:
         with self._change:
             if self._told or not self._thread_id:
                 return
             if killing.inject_into_call(self._thread_id, WorkCancelled, _call.__code__):
                 self._told = True
                 return
-        self.runtime.after(retry, lambda: self._inject(min(2 * retry, LAST_RETRY)))
+        self.runtime.after(RETRY, self._inject)
 
 
 class CoroutineTask(BackgroundTask[T]):
@@ -176,7 +176,7 @@ def launch(
         raise TypeError(f"{work!r} can not run in the background: give a function or a coroutine function")
     task._tells_failure = tells_failure
     tasks = runtime.unowned if owner is None else owner._cell.needs.background
-    tasks.add(task)
+    tasks[task] = None
     try:
         task._start()
         if owner is not None:

@@ -157,7 +157,7 @@ def end(cell: Cell, reason: ExitReason = SHUTDOWN) -> Future[ExitReason]:
             future.try_set(cell.reason)
             return future
         cell.needs.ends.append(future)
-    if not cell.handlers.stops and cell.dispatcher.assists and cell.claim():
+    if not cell.handlers.stops and cell.dispatcher.ends_inline and cell.claim():
         # Nothing of the user's runs at its end, so the asking thread can end it without a switch.
         end_now(cell, cell.actor, reason)
     else:
@@ -322,10 +322,10 @@ def _clean_up(cell: Cell, actor: Any) -> None:
     timers, extras.timers = extras.timers, set()
     for timer in tuple(timers):  # other threads may take out what is over by itself
         timer.cancel()
-    background, extras.background = extras.background, set()
+    background, extras.background = extras.background, {}
     for task in tuple(background):
         task.cancel()
-    deferred, extras.deferred = extras.deferred, set()
+    deferred, extras.deferred = extras.deferred, {}
     for request in tuple(deferred):
         if not request.answered:
             cell.bury(request, "killed", never_answered(cell, request.message))

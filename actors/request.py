@@ -70,7 +70,7 @@ class Request(Generic[M]):
         """
         self.kept = self.deferred = True
         if self._handled_by is not None:
-            self._handled_by._cell.needs.deferred.add(self)
+            self._handled_by._cell.needs.deferred[self] = None
         return self
 
     def hold(self, actor: Actor) -> None:
@@ -80,7 +80,7 @@ class Request(Generic[M]):
 
     def _release(self) -> None:
         if self.kept and self._handled_by is not None:
-            self._handled_by._cell.needs.deferred.discard(self)
+            self._handled_by._cell.needs.deferred.pop(self, None)
 
     def _refuse_if_fenced(self) -> None:
         actor = self._handled_by

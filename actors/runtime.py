@@ -82,7 +82,7 @@ class Runtime:
         self.directory = Directory(name)
         self.embedded = Embedded()
         self.simulation = simulation
-        self.unowned: set[BackgroundTask[Any]] = set()
+        self.unowned: dict[BackgroundTask[Any], None] = {}
         """Work in the background that belongs to no actor."""
         self._background: Background | None = None
         self._dispatchers: dict[str, Dispatcher]

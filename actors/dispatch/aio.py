@@ -30,6 +30,7 @@ class AsyncioDispatcher:
     """
 
     assists: ClassVar[bool] = False
+    ends_inline: bool = False
     drives_waiters: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:

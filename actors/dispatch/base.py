@@ -20,6 +20,11 @@ class Dispatcher(Protocol):
     assists: ClassVar[bool]
     """Whether an asking thread may run this dispatcher's idle actors itself (assisted ask)."""
 
+    @property
+    def ends_inline(self) -> bool:
+        """Whether a thread that asks an idle actor to end may end it itself, if it has no ``on_stop``."""
+        ...
+
     drives_waiters: ClassVar[bool]
     """Whether a thread of no dispatcher that waits for an actor here must wait through ``block``."""
 

@@ -60,6 +60,7 @@ class PoolDispatcher:
     """
 
     assists: ClassVar[bool] = True
+    ends_inline: bool = True
     drives_waiters: ClassVar[bool] = False
 
     def __init__(self, name: str, size: int | None = None) -> None:

@@ -53,6 +53,7 @@ class ThreadDispatcher:
     """
 
     assists: ClassVar[bool] = False
+    ends_inline: bool = False
     drives_waiters: ClassVar[bool] = False
 
     def __init__(self, name: str) -> None:
