@@ -51,6 +51,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def step(self) -> None:
         """Run the callback that has waited longest, on the calling thread."""
+        self._baton.trace.append((self._baton.now, "loop", "", ""))
         self._scheduled = False
         if not self._callbacks:
             return
@@ -71,7 +72,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         # While a callback waits in its middle (a blocking ask), the loop waits with it, as in production.
         if self._callbacks and not self._scheduled and not self._busy:
             self._scheduled = True
-            self._baton.add(self.step)
+            self._baton.add(self)
 
     # --- what asyncio asks of a loop -------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ class SimulatedLoopDispatcher:
     """Runs actors as tasks of the simulated loop, one message per task."""
 
     assists: ClassVar[bool] = False
+    ends_inline: bool = False
     drives_waiters: ClassVar[bool] = True
 
     def __init__(self, simulation: SimulatedDispatcher) -> None:

@@ -47,6 +47,7 @@ class SimulatedDispatcher:
     """
 
     assists: ClassVar[bool] = False  # every message is a step that the seed chooses
+    ends_inline: bool = True  # as in the pool
     drives_waiters: ClassVar[bool] = True
 
     def __init__(self, seed: int = 0, *, faults: FaultPlan | None = None, max_steps: int = MAX_STEPS) -> None:
@@ -154,7 +155,7 @@ class SimulatedDispatcher:
         unlimited = timeout is None or timeout >= threading.TIMEOUT_MAX
         deadline = None if unlimited else self._baton.now + max(timeout or 0.0, 0.0)
         waiter = Waiter(latch=latch, deadline=deadline, about=here)
-        waiter.who = "" if here is None else self._path(here)
+        waiter.who = "" if here is None else here.path
         waiter.last_step = self._baton.steps + self.max_steps
         return self._baton.wait(waiter)
 
@@ -198,8 +199,10 @@ class SimulatedDispatcher:
     def _perform(self, job: Any) -> None:
         execution.host.dispatcher = self
         try:
-            if type(job) is not Cell:
-                self._baton.trace.append((self._baton.now, "loop", "", ""))
+            if job is self.loop_dispatcher.loop:
+                job.step()
+            elif type(job) is not Cell:
+                self._baton.trace.append((self._baton.now, "job", "", ""))
                 job()
             elif job.dispatcher is not self:
                 self.loop_dispatcher.launch(job)
