@@ -9,16 +9,16 @@ not raise.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Protocol, TypeAlias
+
+import msgspec
 
 from ...messages.broker import DeadLetter, HeaderValue, QueueCounts
 from ...messages.errors import BrokerError
 from .topology import Binding, Exchange, Queue, check_name
 
 
-@dataclass(frozen=True, slots=True)
-class Publication:
+class Publication(msgspec.Struct, frozen=True):
     """A message on its way into the broker.
 
     Args:
@@ -35,7 +35,7 @@ class Publication:
     routing_key: str
     body: bytes
     message_id: str = ""
-    headers: Mapping[str, HeaderValue] = field(default_factory=dict)
+    headers: Mapping[str, HeaderValue] = msgspec.field(default_factory=dict)
     content_type: str = "application/json"
     persistent: bool = True
 
@@ -57,8 +57,7 @@ A backend over a network adds the kind for "unknown": the connection broke befor
 """
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Delivery:
+class Delivery(msgspec.Struct, frozen=True, eq=False):
     """A message handed to a consumer, to be settled exactly once on the backend that delivered it.
 
     Args:
@@ -80,8 +79,7 @@ class Delivery:
     publication: Publication
 
 
-@dataclass(frozen=True, slots=True)
-class Subscription:
+class Subscription(msgspec.Struct, frozen=True):
     """What a consumer asks for.
 
     Args:

@@ -15,8 +15,9 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from ...messages.catalogue import entry_of
 from ...messages.errors import ActorError, BrokerError, ErrorKind, HandlerFailed, UnknownActor
@@ -86,12 +87,11 @@ class Owner(Protocol):
         """Have a message handled in a while."""
 
 
-@dataclass(slots=True, eq=False)
-class Job:
+class Job(msgspec.Struct, eq=False):
     """A delivery that is being worked on."""
 
     delivery: Delivery
-    left: list[Step] = field(default_factory=list)
+    left: list[Step] = msgspec.field(default_factory=list)
     """Steps that were not answered well yet."""
     running: int = 0
     """How many of them have been asked and not answered."""

@@ -1,4 +1,4 @@
-"""Which broker a URL names."""
+"""Which broker a URL names. A backend is imported when a URL asks for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from ..embedded import Embedded
 from ..service import open_by_scheme
 from .backend import BrokerBackend
-from .memory import MemoryBroker, MemoryServer
 
 
 def open_backend(url: str, embedded: Embedded, clock: Callable[[], float]) -> BrokerBackend:
@@ -25,4 +24,6 @@ def open_backend(url: str, embedded: Embedded, clock: Callable[[], float]) -> Br
 
 
 def _memory(name: str, embedded: Embedded, clock: Callable[[], float]) -> BrokerBackend:
+    from .memory import MemoryBroker, MemoryServer
+
     return MemoryBroker(embedded.server("broker", name, MemoryServer))

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Final, Protocol
+
+import msgspec
 
 from ...messages.broker import Delivered
 from ...messages.cache import CacheAppend
@@ -19,8 +20,7 @@ STEP_TIMEOUT: Final = 30.0
 """Seconds that the mutator and the cache have for one notification before they are asked again."""
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(msgspec.Struct, frozen=True):
     """Something to be asked of an actor.
 
     Args:
@@ -46,8 +46,7 @@ class Plan(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Forward:
+class Forward(msgspec.Struct, frozen=True):
     """Hands each delivery to an actor, which has handled it when it answers.
 
     Args:
@@ -74,8 +73,7 @@ class Forward:
         return [Step(self.to, delivered, None)]
 
 
-@dataclass(frozen=True, slots=True)
-class Notify:
+class Notify(msgspec.Struct, frozen=True):
     """The consuming half of the notification pipeline.
 
     Args:

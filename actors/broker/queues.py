@@ -9,8 +9,10 @@ from __future__ import annotations
 import heapq
 from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import count, islice
+
+from msgspec.structs import replace
 
 from ...messages.broker import DeadLetter, QueueCounts
 from .backend import Publication, Subscription

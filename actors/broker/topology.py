@@ -7,8 +7,9 @@ twice is free and declaring it differently names the argument that differs.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from typing import Final, get_args
+
+import msgspec
 
 from ...messages.broker import HeaderValue
 from ...messages.errors import BrokerError, ErrorKind
@@ -36,8 +37,7 @@ DEFAULT_DELIVERY_LIMIT: Final = 3
 DEFAULT_QUEUE_LENGTH: Final = 100_000
 
 
-@dataclass(frozen=True, slots=True)
-class Exchange:
+class Exchange(msgspec.Struct, frozen=True):
     """An exchange as its declarer wants it.
 
     Args:
@@ -59,8 +59,7 @@ class Exchange:
             )
 
 
-@dataclass(frozen=True, slots=True)
-class Queue:
+class Queue(msgspec.Struct, frozen=True):
     """A queue as its declarer wants it.
 
     Args:
@@ -90,8 +89,7 @@ class Queue:
         return f"{self.name}.dead-letters"
 
 
-@dataclass(frozen=True, slots=True)
-class Binding:
+class Binding(msgspec.Struct, frozen=True):
     """A route from an exchange into a queue.
 
     Args:
@@ -105,7 +103,7 @@ class Binding:
     queue: str
     exchange: str
     routing_key: str = ""
-    arguments: Mapping[str, HeaderValue] = field(default_factory=dict)
+    arguments: Mapping[str, HeaderValue] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_name("queue", self.queue)
@@ -148,7 +146,7 @@ def require_same(what: str, existing: Exchange | Queue, wanted: Exchange | Queue
     different = [
         f"{name}={before!r}, declared with {name}={after!r}"
         for name, before, after in (
-            (each.name, getattr(existing, each.name), getattr(wanted, each.name)) for each in fields(existing)
+            (name, getattr(existing, name), getattr(wanted, name)) for name in existing.__struct_fields__
         )
         if after not in (None, before)
     ]

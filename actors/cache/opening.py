@@ -1,4 +1,4 @@
-"""Which cache a URL names."""
+"""Which cache a URL names. A backend is imported when a URL asks for it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from collections.abc import Callable
 from ..embedded import Embedded
 from ..service import open_by_scheme
 from .backend import CacheBackend
-from .memory import MemoryCache, MemoryStore
 
 
 def open_backend(url: str, embedded: Embedded, clock: Callable[[], float]) -> CacheBackend:
@@ -25,4 +24,6 @@ def open_backend(url: str, embedded: Embedded, clock: Callable[[], float]) -> Ca
 
 
 def _memory(name: str, embedded: Embedded, clock: Callable[[], float]) -> CacheBackend:
+    from .memory import MemoryCache, MemoryStore
+
     return MemoryCache(embedded.server("cache", name, lambda: MemoryStore(clock)))

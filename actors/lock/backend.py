@@ -11,15 +11,15 @@ callback must be quick and must not raise.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from math import isfinite
 from typing import Protocol, TypeAlias
+
+import msgspec
 
 from ...messages.errors import ErrorKind, LockError
 
 
-@dataclass(frozen=True, slots=True)
-class Lease:
+class Lease(msgspec.Struct, frozen=True):
     """A lock, held for a while.
 
     Args:
@@ -42,8 +42,7 @@ Lost: TypeAlias = Callable[[Lease], None]
 """Told once when a lease ended although nobody released it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Acquire:
+class Acquire(msgspec.Struct, frozen=True):
     """A wish for a lock.
 
     Args:

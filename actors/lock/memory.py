@@ -10,9 +10,11 @@ import heapq
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Literal
+
+from msgspec.structs import replace
 
 from ...messages.errors import ErrorKind, LockError
 from .backend import Acquire, Answer, Lease, Lost, check_ttl

@@ -1,4 +1,4 @@
-"""Which lock service a URL names."""
+"""Which lock service a URL names. A backend is imported when a URL asks for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from ...messages.caller import wall_clock
 from ..embedded import Embedded
 from ..service import open_by_scheme
 from .backend import LockBackend
-from .memory import MemoryLock, MemoryLocks
 
 
 def open_backend(url: str, embedded: Embedded, clock: Callable[[], float]) -> LockBackend:
@@ -26,6 +25,8 @@ def open_backend(url: str, embedded: Embedded, clock: Callable[[], float]) -> Lo
 
 
 def _memory(name: str, embedded: Embedded, clock: Callable[[], float]) -> LockBackend:
+    from .memory import MemoryLock, MemoryLocks
+
     return MemoryLock(embedded.server("lock", name, lambda: MemoryLocks(clock, _first_token())))
 
 

@@ -1,4 +1,4 @@
-"""Which store a URL names."""
+"""Which store a URL names. A backend is imported when a URL asks for it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from ...messages.errors import UrlInvalid
 from ..embedded import Embedded
 from ..service import open_by_scheme
 from .backend import StoreBackend
-from .sqlite import MEMORY, SqliteStore
 
 
 def open_backend(url: str, embedded: Embedded, clock: Callable[[], float]) -> StoreBackend:
@@ -34,20 +33,8 @@ def _sqlite(rest: str, embedded: Embedded, clock: Callable[[], float]) -> StoreB
     path = unquote(path)
     if host or not slash or not path or "?" in path:
         raise UrlInvalid("store: write sqlite:///file.db, sqlite:////absolute/file.db or sqlite:///:memory:")
+    from .sqlite import MEMORY, SharedSqliteStore, SqliteStore
+
     if path == MEMORY:
-        return embedded.server("store", MEMORY, _Shared, _Shared.end)
+        return embedded.server("store", MEMORY, SharedSqliteStore, SharedSqliteStore.end)
     return SqliteStore(path)
-
-
-class _Shared(SqliteStore):
-    """The store in memory: it is gone with its one connection, so all actors of the system use that one."""
-
-    def __init__(self) -> None:
-        super().__init__(MEMORY)
-
-    def close(self) -> None:
-        """One of its actors has ended; the others go on."""
-
-    def end(self) -> None:
-        """The system has stopped."""
-        super().close()

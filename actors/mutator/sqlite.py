@@ -210,6 +210,20 @@ class SqliteStore:
         return StorageError(f"{self._path}: {error}", kind=kind, cause=error)
 
 
+class SharedSqliteStore(SqliteStore):
+    """The store in memory: it is gone with its one connection, so all actors of a system share that one."""
+
+    def __init__(self) -> None:
+        super().__init__(MEMORY)
+
+    def close(self) -> None:
+        """One of its actors has ended; the others go on."""
+
+    def end(self) -> None:
+        """The system has stopped."""
+        super().close()
+
+
 def _row(values: tuple[Any, ...]) -> NotifRow:
     number, receiver, nid, data, actioner, action_type, fired_at, seen = values
     try:
