@@ -186,7 +186,9 @@ class Cell:
 
     def describe(self) -> str:
         """How it is named in texts: its path, or pykka's ``Class (urn)`` if it was started pykka's way."""
-        return self.path if self.parent is not None else f"{self.actor_class.__name__} ({self.urn})"
+        if self.parent is None:
+            return f"{self.actor_class.__name__} ({self.urn})"
+        return self.path or f"the supervisor of the system {self.runtime.name!r}"
 
     @property
     def urn(self) -> str:

@@ -7,9 +7,10 @@ happened; nobody can veto it, and a subscriber that raises is logged and does no
 from __future__ import annotations
 
 import logging
+import threading
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
@@ -30,6 +31,7 @@ __all__ = [
     "SupervisorGaveUp",
     "SystemStopped",
     "SystemStopping",
+    "catalogue",
 ]
 
 logger = logging.getLogger("understudy.events")
@@ -39,54 +41,100 @@ class Event(msgspec.Struct, frozen=True, kw_only=True):
     """What all events have: whom it is about, and when it happened.
 
     Attributes:
-        path: the actor's path in its system, such as ``notifications/broker``.
+        level: how important it is, as a level of ``logging``.
+        path: the actor's path in its system, such as ``notifications/broker``. It is empty for the supervisor of
+            the system itself, and the system's name for the events of the system.
         at: seconds since the epoch.
     """
 
+    level: ClassVar[int] = logging.INFO
+
     path: str
     at: float = msgspec.field(default_factory=time.time)
+
+    def text(self) -> str:
+        """What happened, as one line that does not repeat the path."""
+        return type(self).__name__
 
 
 class ActorStarted(Event, frozen=True, kw_only=True):
     """An actor's first incarnation runs; ``actor_class`` is its class's name."""
 
+    level: ClassVar[int] = logging.DEBUG
+
     actor_class: str
     incarnation: int
+
+    def text(self) -> str:
+        """What happened, as one line."""
+        return f"started ({self.actor_class})"
 
 
 class ActorRestarted(Event, frozen=True, kw_only=True):
     """A later incarnation took over, after ``reason`` ended the one before."""
 
+    level: ClassVar[int] = logging.WARNING
+
     actor_class: str
     incarnation: int
     reason: str
 
+    def text(self) -> str:
+        """What happened, as one line."""
+        return f"restarted as incarnation {self.incarnation} after {self.reason}"
+
 
 class ActorCrashed(Event, frozen=True, kw_only=True):
-    """An exception escaped a handler (or ``on_start``, ``on_stop``) and ended the incarnation.
+    """An exception escaped a handler (or ``on_stop``, ``on_failure``) and ended the incarnation.
 
     ``traceback`` is the formatted traceback, ``message_type`` the type's name of the message that was
     being handled, empty if none was.
     """
+
+    level: ClassVar[int] = logging.ERROR
 
     incarnation: int
     error: BaseException
     traceback: str
     message_type: str
 
+    def text(self) -> str:
+        """What happened, as one line."""
+        during = f" while handling {self.message_type}" if self.message_type else ""
+        return f"incarnation {self.incarnation} crashed{during}: {type(self.error).__name__}"
+
 
 class ActorStopped(Event, frozen=True, kw_only=True):
     """An actor is gone for good: its mailbox is closed, its name is free."""
 
+    level: ClassVar[int] = logging.DEBUG
+
     reason: str
+
+    def text(self) -> str:
+        """What happened, as one line."""
+        return f"stopped: {self.reason}"
 
 
 class HandlerAbandoned(Event, frozen=True, kw_only=True):
-    """A handler outlived its shutdown deadline: it was fenced, and its thread given up."""
+    """A handler outlived its shutdown deadline: it was fenced, and its thread given up.
+
+    ``message_type`` is empty if it was not a message that held the actor up, but ``on_start`` or ``on_stop``.
+    """
+
+    level: ClassVar[int] = logging.CRITICAL
 
     incarnation: int
     message_type: str
     thread_id: int
+
+    def text(self) -> str:
+        """What happened, as one line."""
+        doing = f" while handling {self.message_type}" if self.message_type else ""
+        return (
+            f"incarnation {self.incarnation} was ended by force{doing}; thread {self.thread_id} is given up until it "
+            "returns"
+        )
 
 
 class BackgroundFailed(Event, frozen=True, kw_only=True):
@@ -95,10 +143,16 @@ class BackgroundFailed(Event, frozen=True, kw_only=True):
     ``work`` is the function's name, ``traceback`` the formatted traceback.
     """
 
+    level: ClassVar[int] = logging.ERROR
+
     incarnation: int
     work: str
     error: BaseException
     traceback: str
+
+    def text(self) -> str:
+        """What happened, as one line."""
+        return f"{self.work} failed in the background: {type(self.error).__name__}"
 
 
 class BackgroundAbandoned(Event, frozen=True, kw_only=True):
@@ -108,16 +162,29 @@ class BackgroundAbandoned(Event, frozen=True, kw_only=True):
     on the event loop.
     """
 
+    level: ClassVar[int] = logging.WARNING
+
     incarnation: int
     work: str
     thread_id: int
 
+    def text(self) -> str:
+        """What happened, as one line."""
+        where = f"thread {self.thread_id}" if self.thread_id else "the event loop"
+        return f"{self.work} was cancelled in the background and goes on regardless, on {where}"
+
 
 class ChildStartFailed(Event, frozen=True, kw_only=True):
-    """A child of the supervisor at ``path`` did not start."""
+    """A child of the supervisor at ``path`` did not start; ``child`` is the child's path."""
+
+    level: ClassVar[int] = logging.ERROR
 
     child: str
     error: BaseException
+
+    def text(self) -> str:
+        """What happened, as one line."""
+        return f"{self.child} did not start: {type(self.error).__name__}"
 
 
 class RestartScheduled(Event, frozen=True, kw_only=True):
@@ -126,28 +193,53 @@ class RestartScheduled(Event, frozen=True, kw_only=True):
     child: str
     delay: float
 
+    def text(self) -> str:
+        """What happened, as one line."""
+        return f"{self.child} will be restarted in {self.delay:.3f} s"
+
 
 class ShutdownError(Event, frozen=True, kw_only=True):
     """``child`` did not end as it was asked to: it was killed at its deadline, or raised while stopping."""
 
+    level: ClassVar[int] = logging.WARNING
+
     child: str
     reason: str
+
+    def text(self) -> str:
+        """What happened, as one line."""
+        return f"{self.child} did not stop as asked: {self.reason}"
 
 
 class SupervisorGaveUp(Event, frozen=True, kw_only=True):
     """More than ``intensity`` restarts within ``period`` seconds: the supervisor ends, its parent decides."""
+
+    level: ClassVar[int] = logging.CRITICAL
 
     child: str
     reason: str
     intensity: int
     period: float
 
+    def text(self) -> str:
+        """What happened, as one line."""
+        return (
+            f"gave up: more than {self.intensity} restarts in {self.period:g} s, the last of {self.child} after "
+            f"{self.reason}"
+        )
+
 
 class DeadLetter(Event, frozen=True, kw_only=True):
     """A message that nobody handled. ``reason``: closed, crashed, killed, dropped, expired, refused, unhandled."""
 
+    level: ClassVar[int] = logging.DEBUG
+
     message: Any
     reason: str
+
+    def text(self) -> str:
+        """What happened, as one line."""
+        return f"dead letter ({self.reason}): {type(self.message).__name__}"
 
 
 class SystemStopping(Event, frozen=True, kw_only=True):
@@ -155,14 +247,34 @@ class SystemStopping(Event, frozen=True, kw_only=True):
 
     cause: str
 
+    def text(self) -> str:
+        """What happened, as one line."""
+        return f"stopping: {self.cause}"
+
 
 class SystemStopped(Event, frozen=True, kw_only=True):
-    """The system is down. ``abandoned`` counts the actors that had to be given up."""
+    """The system is down. ``abandoned`` counts the handlers that were ended by force while it stopped."""
 
     abandoned: int
 
+    def text(self) -> str:
+        """What happened, as one line."""
+        return f"stopped; {self.abandoned} ended by force"
+
+
+def catalogue() -> tuple[type[Event], ...]:
+    """All types of events there are, an application's own included, in the order of their definition."""
+    found: list[type[Event]] = []
+    waiting = [Event]
+    while waiting:
+        known = waiting.pop(0).__subclasses__()
+        found += known
+        waiting += known
+    return tuple(found)
+
 
 E = TypeVar("E", bound=Event)
+Callback = Callable[[Any], None]
 
 
 class EventStream:
@@ -172,9 +284,14 @@ class EventStream:
     """
 
     def __init__(self) -> None:
-        self._subscribers: dict[type[Event], tuple[Callable[[Any], None], ...]] = {}
-        self.dead_letters = 0
+        self._subscribers: dict[type[Event], tuple[Callback, ...]] = {}
+        self._change = threading.Lock()
+        self._dead_letters = 0
+
+    @property
+    def dead_letters(self) -> int:
         """How many messages went to the dead letters, watched or not."""
+        return self._dead_letters
 
     def subscribe(self, event_type: type[E], callback: Callable[[E], None]) -> Callable[[], None]:
         """Call ``callback`` for every event of ``event_type`` (``Event``: for every event).
@@ -182,11 +299,16 @@ class EventStream:
         Returns:
             a function that ends the subscription.
         """
-        self._subscribers[event_type] = (*self._subscribers.get(event_type, ()), callback)
+        subscription = [callback]
+        with self._change:
+            self._subscribers[event_type] = (*self._subscribers.get(event_type, ()), callback)
 
         def unsubscribe() -> None:
-            left = tuple(known for known in self._subscribers.get(event_type, ()) if known is not callback)
-            self._subscribers[event_type] = left
+            with self._change:
+                if subscription:
+                    left = list(self._subscribers[event_type])
+                    left.remove(subscription.pop())
+                    self._subscribers[event_type] = tuple(left)
 
         return unsubscribe
 
@@ -205,6 +327,7 @@ class EventStream:
 
     def dead_letter(self, path: str, message: Any, reason: str) -> None:
         """Count a message that nobody handled, and tell those who watch."""
-        self.dead_letters += 1
+        with self._change:
+            self._dead_letters += 1
         if self.wanted(DeadLetter):
             self.publish(DeadLetter(path=path, message=message, reason=reason))

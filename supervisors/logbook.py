@@ -1,4 +1,9 @@
-"""The log: what a system tells of itself, as log records; errors carry their response as one JSON line."""
+"""The log: what a system tells of itself, as log records; errors as one line of JSON each.
+
+Three loggers: ``understudy`` has a line of text for every event that is no error; ``understudy.errors`` has the error
+responses, each message one JSON object, with the traceback behind it as ``logging`` has it; ``understudy.events``
+has what subscribers of the event stream raised.
+"""
 
 from __future__ import annotations
 
@@ -6,98 +11,56 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from ..actors.events import (
-    ActorCrashed,
-    ActorRestarted,
-    ActorStarted,
-    ActorStopped,
-    ChildStartFailed,
-    DeadLetter,
-    Event,
-    EventStream,
-    HandlerAbandoned,
-    RestartScheduled,
-    ShutdownError,
-    SupervisorGaveUp,
-    SystemStopped,
-    SystemStopping,
-)
+from ..actors.events import ActorCrashed, BackgroundFailed, ChildStartFailed, Event, EventStream, catalogue
 from ..messages.response import ErrorResponse
 
 __all__ = ["attach_logbook"]
 
 logger = logging.getLogger("understudy")
+errors = logging.getLogger("understudy.errors")
 
-_LEVELS: dict[type[Event], int] = {
-    ActorStarted: logging.DEBUG,
-    ActorStopped: logging.DEBUG,
-    ActorCrashed: logging.ERROR,
-    ActorRestarted: logging.WARNING,
-    RestartScheduled: logging.INFO,
-    ChildStartFailed: logging.ERROR,
-    HandlerAbandoned: logging.CRITICAL,
-    ShutdownError: logging.WARNING,
-    SupervisorGaveUp: logging.CRITICAL,
-    SystemStopping: logging.INFO,
-    SystemStopped: logging.INFO,
-    DeadLetter: logging.DEBUG,
-}
+_Failure = ActorCrashed | BackgroundFailed | ChildStartFailed
+_FAILURES = (ActorCrashed, BackgroundFailed, ChildStartFailed)
 
 
-def attach_logbook(events: EventStream) -> Callable[[], None]:
-    """Log the events of a stream on the logger ``understudy``; returns a function that ends it.
+def attach_logbook(events: EventStream, name: str) -> Callable[[], None]:
+    """Log the events of a system's stream; returns a function that ends it.
 
     Which levels are enabled is looked at now: an event that would not be logged is not even made.
+
+    Args:
+        events: the stream.
+        name: the system's name, which stands where an event has no path.
     """
+
+    def write(event: Event) -> None:
+        if isinstance(event, _FAILURES):
+            _write_failure(event, name)
+        elif logger.isEnabledFor(event.level):
+            logger.log(event.level, "%s: %s", event.path or name, event.text(), extra={"event": event})
+
     stack = ExitStack()
-    for event_type, level in _LEVELS.items():
-        if logger.isEnabledFor(level):
-            stack.callback(events.subscribe(event_type, _writer(level)))
+    for event_type in catalogue():
+        log = errors if issubclass(event_type, _FAILURES) else logger
+        if log.isEnabledFor(event_type.level):
+            stack.callback(events.subscribe(event_type, write))
     return stack.close
 
 
-def _writer(level: int) -> Callable[[Event], None]:
-    def write(event: Event) -> None:
-        logger.log(level, "%s", describe(event), extra={"event": event})
-
-    return write
-
-
-def describe(event: Event) -> str:  # noqa: C901  # a table: one line of text for each event
-    """An event as one line of text; a crash is followed by its error response (JSON) and its traceback."""
-    match event:
-        case ActorStarted():
-            return f"{event.path}: started ({event.actor_class})"
-        case ActorRestarted():
-            return f"{event.path}: restarted as incarnation {event.incarnation} after {event.reason}"
-        case ActorStopped():
-            return f"{event.path}: stopped: {event.reason}"
-        case ActorCrashed():
-            response = ErrorResponse.from_exception(event.error).to_json().decode()
-            during = f" while handling {event.message_type}" if event.message_type else ""
-            return f"{event.path}: incarnation {event.incarnation} crashed{during} {response}\n{event.traceback}"
-        case ChildStartFailed():
-            response = ErrorResponse.from_exception(event.error).to_json().decode()
-            return f"{event.path}: {event.child} did not start: {response}"
-        case RestartScheduled():
-            return f"{event.path}: {event.child} will be restarted in {event.delay:.3f} s"
-        case HandlerAbandoned():
-            return (
-                f"{event.path}: incarnation {event.incarnation} was stuck handling {event.message_type or 'nothing'} "
-                f"and was abandoned; thread {event.thread_id} is lost until it returns"
-            )
-        case ShutdownError():
-            return f"{event.path}: {event.child} did not stop as asked: {event.reason}"
-        case SupervisorGaveUp():
-            return (
-                f"{event.path}: gave up: more than {event.intensity} restarts in {event.period:g} s, the last of "
-                f"{event.child} after {event.reason}"
-            )
-        case DeadLetter():
-            return f"{event.path}: dead letter ({event.reason}): {type(event.message).__name__}"
-        case SystemStopping():
-            return f"{event.path}: stopping: {event.cause}"
-        case SystemStopped():
-            return f"{event.path}: stopped; {event.abandoned} abandoned"
-        case _:
-            return f"{event.path}: {type(event).__name__}"
+def _write_failure(event: _Failure, name: str) -> None:
+    if not errors.isEnabledFor(event.level):
+        return
+    error = event.error
+    response = ErrorResponse.from_exception(
+        error,
+        actor=event.path or name,
+        incarnation=getattr(event, "incarnation", 0),
+        message_type=getattr(event, "message_type", ""),
+    )
+    errors.log(
+        event.level,
+        "%s",
+        response.to_json().decode(),
+        exc_info=(type(error), error, error.__traceback__),
+        extra={"event": event, "response": response},
+    )

@@ -9,7 +9,7 @@ from ..actors import execution
 from ..actors.cell import Cell
 from ..actors.handlers import handles
 from ..actors.lifecycle import ChildExited
-from ..actors.reasons import ExitReason
+from ..actors.reasons import SHUTDOWN, ExitReason
 from ..messages.message import Message
 from .child import ChildSpec
 from .dynamic import DynamicKeeper, DynamicSupervisor
@@ -62,3 +62,9 @@ class RootKeeper(DynamicKeeper):
             self._tree_ended(reason)
         else:
             super()._exited(record, reason)
+
+    def _terminate(self, record: Record) -> None:
+        was_tree = record.cell is self._tree
+        super()._terminate(record)
+        if was_tree:
+            self._tree_ended(SHUTDOWN)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
+import queue
 import signal
 import threading
-from types import FrameType
+from functools import partial
+from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .system import ActorSystem
 
-__all__ = ["CLEAN", "FORCED_BASE", "GIVEN_UP", "KILLED_SOME", "run_until_signal"]
+__all__ = ["CLEAN", "FORCED_BASE", "GIVEN_UP", "KILLED_SOME", "Signals", "run_until_signal"]
 
 CLEAN = 0
 """The tree ended normally, or everything stopped in order after a signal."""
@@ -24,10 +27,63 @@ KILLED_SOME = 3
 FORCED_BASE = 128
 """Plus the signal's number: a second signal cut the ordered stop short."""
 
+FORCE_TIMEOUT = 2.0
+"""Seconds that a forced stop may take; then the process ends without it."""
+
 LOOK_EVERY = 0.5
+"""Seconds after which a wait is begun anew: on some platforms a signal does not interrupt it."""
 
 
-def run_until_signal(system: ActorSystem, *, drain: float = 5.0, timeout: float = 30.0) -> int:
+class Signals:
+    """Takes SIGTERM and SIGINT while its ``with`` block runs, on the main thread; then puts back who took them.
+
+    Attributes:
+        received: the numbers of those that came, in order.
+        starting: whether there is nothing yet that could be stopped: a second signal then ends the process.
+    """
+
+    def __init__(self) -> None:
+        self.received: list[int] = []
+        self.starting = False
+        self._previous: dict[int, Any] = {}
+        # Of all that threads can wait for, only this may be used by a signal handler: it interrupts anything.
+        self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+
+    def __enter__(self) -> Signals:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._previous[number] = signal.signal(number, self._take)
+        return self
+
+    def __exit__(
+        self,
+        exception_type: type[BaseException] | None,
+        exception: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def wake(self) -> None:
+        """Let ``wait`` return."""
+        self._news.put(None)
+
+    def wait(self) -> None:
+        """Wait until a signal comes, ``wake`` is called, or some time has passed."""
+        try:
+            self._news.get(timeout=LOOK_EVERY)
+        except queue.Empty:
+            return
+
+    def _take(self, number: int, _frame: FrameType | None) -> None:
+        self.received.append(number)
+        if self.starting and len(self.received) >= 2:
+            os._exit(FORCED_BASE + number)
+        self._news.put(None)
+
+
+def run_until_signal(
+    system: ActorSystem, *, drain: float = 5.0, timeout: float = 30.0, signals: Signals | None = None
+) -> int:
     """Wait until the system ends by itself or a signal ends it. Call it on the main thread.
 
     The first SIGTERM or SIGINT lets the mailboxes run empty and then stops everything in order; the second one
@@ -37,35 +93,36 @@ def run_until_signal(system: ActorSystem, *, drain: float = 5.0, timeout: float 
         system: a running system.
         drain: seconds that mailboxes get to run empty.
         timeout: seconds that the stop may take altogether; what still runs then is killed.
+        signals: what takes the signals already, where some may have come while the system started.
 
     Returns:
         the exit status for the process: ``CLEAN``, ``GIVEN_UP``, ``KILLED_SOME``, or ``FORCED_BASE`` plus the
         second signal's number.
+
+    Raises:
+        ValueError: not called on the main thread, which alone gets signals.
     """
-    received: list[int] = []
-    stopper: threading.Thread | None = None
+    if signals is None:
+        with Signals() as signals:
+            return run_until_signal(system, drain=drain, timeout=timeout, signals=signals)
+    system.on_down(signals.wake)
+    stopping = False
+    while not system.down:
+        if len(signals.received) >= 2:
+            _aside(system, system.kill).join(FORCE_TIMEOUT)
+            return FORCED_BASE + signals.received[1]
+        if signals.received and not stopping:
+            stopping = True
+            cause = f"signal {signal.Signals(signals.received[0]).name}"
+            _aside(system, partial(system.stop, timeout=timeout, drain=drain, cause=cause))
+        signals.wait()
+    if system.outcome == "gave_up":
+        return GIVEN_UP
+    return CLEAN if system.left_behind == 0 else KILLED_SOME
 
-    def on_signal(number: int, _frame: FrameType | None) -> None:
-        received.append(number)
 
-    previous: dict[int, Any] = {number: signal.signal(number, on_signal) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        while not system.wait(0.05 if received else LOOK_EVERY):
-            if len(received) >= 2:
-                system.kill()
-                return FORCED_BASE + received[1]
-            if received and stopper is None:
-                cause = f"signal {signal.Signals(received[0]).name}"
-                stopper = threading.Thread(
-                    target=system.stop,
-                    kwargs={"timeout": timeout, "drain": drain, "cause": cause},
-                    name=f"{system.name}-stop",
-                    daemon=True,
-                )
-                stopper.start()
-        if system.outcome == "gave_up":
-            return GIVEN_UP
-        return CLEAN if system.abandoned == 0 else KILLED_SOME
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+def _aside(system: ActorSystem, job: Any) -> threading.Thread:
+    """Do it on another thread: this one waits for signals."""
+    thread = threading.Thread(target=job, name=f"{system.name}-stop", daemon=True)
+    thread.start()
+    return thread
