@@ -216,7 +216,7 @@ def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
         if runner:
             ends = _leave(cell, reason)
             item = cell.current
-            cell.dispatcher.interrupt(cell, runner)
+            cell.dispatcher.interrupt(cell, actor, runner)
     if not runner:
         cell.signal(End(reason), first=True)
         return

@@ -70,7 +70,7 @@ class SimulatedLoopDispatcher:
         """Wait in the middle of a callback: everything else on the loop waits too, as in production."""
         return self._simulation.block(latch, timeout)
 
-    def interrupt(self, cell: Cell, thread_id: int) -> None:
+    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
         """Cancel the handler's task."""
         task = self._tasks.pop(cell, None)
         if task is not None:

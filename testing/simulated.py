@@ -159,7 +159,7 @@ class SimulatedDispatcher:
         waiter.last_step = self._baton.steps + self.max_steps
         return self._baton.wait(waiter)
 
-    def interrupt(self, cell: Cell, thread_id: int) -> None:
+    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
         """Nothing to be forced: a handler that does not return is parked, and whoever kills it wakes it."""
 
     def release(self, cell: Cell) -> None:

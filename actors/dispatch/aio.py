@@ -75,7 +75,7 @@ class AsyncioDispatcher:
         """Wait on the loop's thread: everything else on it waits too, so asks refuse to."""
         return latch.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
 
-    def interrupt(self, cell: Cell, thread_id: int) -> None:
+    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
         """Cancel the handler's task; if it hogs the loop, raise ``ActorKilled`` in it."""
         loop, task = self._loop, self._tasks.pop(cell, None)
         if loop is None or task is None:
@@ -90,7 +90,7 @@ class AsyncioDispatcher:
 
         def inject_if_hogging() -> None:
             if not cancelled.wait(HOGGING):
-                killing.inject(thread_id)
+                killing.strike(thread_id, actor)
 
         threading.Thread(target=inject_if_hogging, name=f"{self._name}-killer", daemon=True).start()
 

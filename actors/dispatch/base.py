@@ -41,8 +41,8 @@ class Dispatcher(Protocol):
         """Wait for ``latch`` (seconds) on a thread of this dispatcher, compensated. False: time ran out."""
         ...
 
-    def interrupt(self, cell: Cell, thread_id: int) -> None:
-        """Make the handler of ``cell``, which was just fenced, stop; give its thread up and replace it.
+    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
+        """Make the handler of ``actor``, just fenced in ``cell``, stop; give its thread up and replace it.
 
         Called under the lock that decides the ends of incarnations: it must be quick and call nothing back.
         """

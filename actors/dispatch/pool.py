@@ -116,9 +116,9 @@ class PoolDispatcher:
             with self._change:
                 self._blocked -= 1
 
-    def interrupt(self, cell: Cell, thread_id: int) -> None:
+    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
         """Raise ``ActorKilled`` in the thread, and count on it no longer until it comes back."""
-        killing.inject(thread_id)
+        killing.strike(thread_id, actor)
         worker = self._workers.get(thread_id)
         if worker is not None and not worker.abandoned:
             worker.abandoned = True

@@ -85,9 +85,9 @@ class ThreadDispatcher:
             return latch.acquire()
         return latch.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
 
-    def interrupt(self, cell: Cell, thread_id: int) -> None:
+    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
         """Raise ``ActorKilled`` in the thread; the next incarnation gets a new one."""
-        killing.inject(thread_id)
+        killing.strike(thread_id, actor)
         carrier = self._carriers.pop(cell, None)
         if carrier is not None:
             carrier.ended = True
