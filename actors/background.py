@@ -85,6 +85,7 @@ class BackgroundTask(Generic[T]):
         ended: a future that is settled once the work's code runs no more; after a cancellation that may be
             later than ``result``.
         cancelled: whether it was told to end.
+        linked: what is cancelled when it ends or is cancelled: each has a ``cancel``.
     """
 
     # As somebody who waits and is waited for (``execution.Party``): it is nobody's current actor.
@@ -102,6 +103,7 @@ class BackgroundTask(Generic[T]):
         self.result.target = self
         self.ended: Future[None] = Future()
         self.ended.target = self
+        self.linked: dict[Any, None] = {}
         self._owner = owner
         self._tells_failure = True
         self._incarnation = 0 if owner is None else owner._cell.incarnation
@@ -134,6 +136,7 @@ class BackgroundTask(Generic[T]):
             waiting = not self._running
             self._over = waiting
         self.result.try_fail(self._cancellation())
+        self._cancel_linked()
         if waiting:
             self._finish(None, WorkCancelled())
             return True
@@ -189,7 +192,13 @@ class BackgroundTask(Generic[T]):
         else:
             self._report(error)
             self.result.try_fail(error)
+        self._cancel_linked()
         self.ended.try_set(None)
+
+    def _cancel_linked(self) -> None:
+        linked, self.linked = self.linked, {}
+        for each in tuple(linked):
+            each.cancel()
 
     @property
     def _fenced(self) -> bool:
