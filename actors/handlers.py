@@ -166,9 +166,18 @@ def _declarations(actor_class: type) -> dict[str, _Declaration]:
     found: dict[str, _Declaration] = {}
     for base in reversed(actor_class.__mro__):
         for name, value in vars(base).items():
-            declaration = getattr(value, _MARK, None) if inspect.isfunction(value) else None
-            if declaration is not None:
-                found[name] = declaration
+            if not isinstance(value, (types.FunctionType, staticmethod, classmethod)):
+                continue
+            function = getattr(value, "__func__", value)
+            declaration = getattr(value, _MARK, None) or getattr(function, _MARK, None)
+            if declaration is None:
+                continue
+            if function is not value:
+                raise HandlerDeclarationError(
+                    f"{actor_class.__qualname__}.{name} is a {type(value).__name__}: a handler is a plain method",
+                    kind=ErrorKind.HANDLER_NOT_A_MESSAGE,
+                )
+            found[name] = declaration
     return found
 
 
