@@ -6,9 +6,9 @@ so the work shares no state with it and tells it what it found out.
 
 *Cancelling.* A coroutine gets ``CancelledError``, as everywhere in asyncio. A function gets ``WorkCancelled``:
 where it asks, where it waits for a channel or a future, where it calls ``check_cancelled()``, or else at its next
-bytecode, but never in the middle of the runtime's own code. A function that sits in a C call (``time.sleep``, a socket) sees it
-when that call returns. If that takes longer than a second, it is reported as ``BackgroundAbandoned``.
-It gets ``WorkCancelled`` once: in a ``finally`` it may ask and wait as ever.
+bytecode, but never in the middle of the runtime's own code. It gets it once: in a ``finally`` it may ask and wait
+as ever. A function that sits in a C call (``time.sleep``, a socket) sees it when that call returns; if that takes
+longer than a second, it is reported as ``BackgroundAbandoned``.
 
 *Failing.* An exception is delivered through ``result``, published as a ``BackgroundFailed`` event (logged as an
 error if nobody listens for those) and, if the actor has a handler for ``TaskFailed``, told to the actor. It does
@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from ..messages.errors import BackgroundCancelled
 from ..messages.message import Message
+from ..messages.response import ErrorResponse
 from . import execution
 from .events import BackgroundAbandoned, BackgroundFailed
 from .future import Future
@@ -44,7 +45,7 @@ T = TypeVar("T")
 PATIENCE = 1.0
 """Seconds after which cancelled work that has not ended is reported, and its thread replaced."""
 
-logger = logging.getLogger("understudy.actors")
+logger = logging.getLogger("understudy.errors")
 
 
 class TaskFailed(Message[None]):
@@ -231,7 +232,8 @@ class BackgroundTask(Generic[T]):
                 )
             )
         else:
-            logger.error("%s in the background of %s failed", self.name, self._where, exc_info=error)
+            response = ErrorResponse.from_exception(error, actor=self._where, incarnation=self._incarnation)
+            logger.error("%s", response.to_json().decode(), exc_info=error)
         owner = self._owner
         if owner is not None and self._tells_failure and not owner._fenced:
             cell = owner._cell

@@ -145,11 +145,11 @@ class Runtime:
         """Let threads end; those of abandoned handlers cannot be waited for."""
         for task in tuple(self.unowned):
             task.cancel()
+        if self._background is not None:
+            self._background.stop(timeout)  # before the timers: one may have to interrupt what does not end
         self.timers.stop()
         for dispatcher in set(self._dispatchers.values()):
             dispatcher.stop(timeout)
-        if self._background is not None:
-            self._background.stop(timeout)
         self.embedded.close()
         _runtimes.discard(self)
 
