@@ -4,8 +4,7 @@ What is here is the public face. Each name is imported when it is first used, so
 needs: ``import understudy`` loads no client library, no event loop and none of the service actors.
 """
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
@@ -35,28 +34,34 @@ if TYPE_CHECKING:
     from understudy.supervisors.supervisor import Supervisor
     from understudy.supervisors.system import ActorSystem
 
-_HOMES = {
-    "actors.actor": ("Actor",),
-    "actors.events": ("Event",),
-    "actors.future": ("Future",),
-    "actors.handlers": ("handles", "handles_batch"),
-    "actors.lifecycle": ("IGNORE", "Started"),
-    "actors.mailbox": ("Mailbox",),
-    "actors.reasons": ("KILLED", "NORMAL", "SHUTDOWN", "ExitReason"),
-    "actors.ref": ("ActorRef",),
-    "actors.request": ("Request",),
-    "actors.watching": ("Terminated",),
-    "messages.errors": ("ActorError", "ErrorCode", "ErrorKind", "Refusal"),
-    "messages.message": ("Message",),
-    "messages.registry": ("register",),
-    "messages.response": ("ErrorResponse",),
-    "supervisors.backoff": ("Backoff",),
-    "supervisors.child": ("Child", "ChildSpec", "check_childspecs"),
-    "supervisors.dynamic": ("DynamicSupervisor",),
-    "supervisors.supervisor": ("Supervisor",),
-    "supervisors.system": ("ActorSystem",),
-}
-_WHERE = {name: home for home, names in _HOMES.items() for name in names}
+else:
+    from understudy.messages.lazy import face
+
+    # Not `__name__`: pytest imports this file under its directory's name.
+    __getattr__, __dir__ = face(
+        "understudy",
+        {
+            "actors.actor": ("Actor",),
+            "actors.events": ("Event",),
+            "actors.future": ("Future",),
+            "actors.handlers": ("handles", "handles_batch"),
+            "actors.lifecycle": ("IGNORE", "Started"),
+            "actors.mailbox": ("Mailbox",),
+            "actors.reasons": ("KILLED", "NORMAL", "SHUTDOWN", "ExitReason"),
+            "actors.ref": ("ActorRef",),
+            "actors.request": ("Request",),
+            "actors.watching": ("Terminated",),
+            "messages.errors": ("ActorError", "ErrorCode", "ErrorKind", "Refusal"),
+            "messages.message": ("Message",),
+            "messages.registry": ("register",),
+            "messages.response": ("ErrorResponse",),
+            "supervisors.backoff": ("Backoff",),
+            "supervisors.child": ("Child", "ChildSpec", "check_childspecs"),
+            "supervisors.dynamic": ("DynamicSupervisor",),
+            "supervisors.supervisor": ("Supervisor",),
+            "supervisors.system": ("ActorSystem",),
+        },
+    )
 
 __all__ = [
     "IGNORE",
@@ -90,16 +95,3 @@ __all__ = [
     "handles_batch",
     "register",
 ]
-
-
-def __getattr__(name: str) -> Any:
-    home = _WHERE.get(name)
-    if home is None:
-        raise AttributeError(f"module 'understudy' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"understudy.{home}"), name)
-    globals()[name] = value
-    return value
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *_WHERE})

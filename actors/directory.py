@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
-import itertools
 from typing import TYPE_CHECKING, Any
 
 from ..messages.errors import NameTaken, UnknownActor
@@ -13,6 +11,9 @@ if TYPE_CHECKING:
     from .ref import ActorRef
 
 __all__ = ["Directory"]
+
+MANY = 1_000
+"""With more names than this, similar ones are not searched for: it would take milliseconds for every wrong name."""
 
 
 class Directory:
@@ -65,13 +66,19 @@ class Directory:
         Raises:
             UnknownActor: there is none; the text says which names are close.
         """
-        cell = self._cells.get(name)
+        cell = self._cells.get(name) if isinstance(name, str) else None
         if cell is not None:
             return ref_to(cell)
-        known = list(itertools.islice(tuple(self._cells), 1_000))
-        close = difflib.get_close_matches(str(name), known, 3)
-        hint = f"did you mean {' or '.join(map(repr, close))}?" if close else "nothing of a similar name runs"
-        raise UnknownActor(f"no actor named {name!r} in {self._system!r}: {hint}", target=str(name))
+        raise UnknownActor(f"no actor named {name!r} in {self._system!r}: {self._hint(str(name))}", target=str(name))
+
+    def _hint(self, name: str) -> str:
+        """What was perhaps meant."""
+        if len(self._cells) > MANY:
+            return f"there are {len(self._cells)} others"
+        import difflib  # only who mistypes pays for it
+
+        close = difflib.get_close_matches(name, tuple(self._cells), 3)
+        return f"did you mean {' or '.join(map(repr, close))}?" if close else "nothing of a similar name runs"
 
 
 def ref_to(cell: Cell) -> ActorRef[Any]:

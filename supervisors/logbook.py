@@ -12,7 +12,6 @@ from collections.abc import Callable
 from contextlib import ExitStack
 
 from ..actors.events import ActorCrashed, BackgroundFailed, ChildStartFailed, Event, EventStream, catalogue
-from ..messages.response import ErrorResponse
 
 __all__ = ["attach_logbook"]
 
@@ -50,6 +49,8 @@ def attach_logbook(events: EventStream, name: str) -> Callable[[], None]:
 def _write_failure(event: _Failure, name: str) -> None:
     if not errors.isEnabledFor(event.level):
         return
+    from ..messages.response import ErrorResponse  # with the codec and the catalogue: who never fails does without
+
     error = event.error
     response = ErrorResponse.from_exception(
         error,
