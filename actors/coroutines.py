@@ -78,5 +78,3 @@ async def _obey_async(cell: Cell, actor: Any) -> bool:
             lifecycle.incarnation_over(cell, actor, item.reason)
         return False
     return obey(cell, actor)
-
-

@@ -7,11 +7,15 @@ import sys
 import threading
 import time
 from types import CodeType, FrameType
+from typing import TYPE_CHECKING
 
 from ..messages.caller import is_own
 from .reasons import ActorKilled
 
-__all__ = ["forget_pending", "inject", "inject_into_call", "strike"]
+if TYPE_CHECKING:
+    from .actor import Actor
+
+__all__ = ["forget_pending", "inject", "inject_into_call", "raise_if_struck", "strike", "struck"]
 
 FIRST_RETRY, LONGEST_RETRY = 0.001, 0.05
 """Seconds between two tries to hit a handler where it may be hit."""
@@ -25,7 +29,18 @@ def inject(thread_id: int, error: type[BaseException] = ActorKilled) -> bool:
     return bool(_raise_in_thread(ctypes.c_ulong(thread_id), ctypes.py_object(error)))
 
 
-def strike(thread_id: int, actor: object) -> None:
+struck: dict[int, object] = {}
+"""Threads whose handler could not be hit yet, and its cell: where it calls the runtime, the runtime raises."""
+
+
+def raise_if_struck(cell: object) -> None:
+    """Raise ``ActorKilled`` if the calling thread runs a handler of ``cell`` that is to be ended."""
+    if struck.get(threading.get_ident()) is cell:
+        forget_pending(threading.get_ident())
+        raise ActorKilled
+
+
+def strike(thread_id: int, actor: Actor) -> None:
     """Raise ``ActorKilled`` in the handler of ``actor``, an incarnation that was just fenced, on its thread.
 
     Not while the thread is in the runtime's own code: an exception out of nowhere between two steps of a ``tell``
@@ -33,6 +48,7 @@ def strike(thread_id: int, actor: object) -> None:
     would be crashed in its stead. Then it is tried again, for as long as the handler runs.
     """
     if not _try_to_strike(thread_id, actor):
+        struck[thread_id] = actor._cell
         threading.Thread(target=_keep_trying, args=(thread_id, actor), name="understudy-killer", daemon=True).start()
 
 
@@ -41,6 +57,7 @@ def _keep_trying(thread_id: int, actor: object) -> None:
     while not _try_to_strike(thread_id, actor):
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_RETRY)
+    struck.pop(thread_id, None)
 
 
 def _try_to_strike(thread_id: int, actor: object) -> bool:

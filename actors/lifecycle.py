@@ -123,7 +123,9 @@ def start(cell: Cell, build: Callable[[], Actor]) -> Started | _Ignore:
             if isinstance(error, (KeyboardInterrupt, ActorKilled, StartFailed)):
                 raise
             raise _start_failed(cell, error) from error
-        if answer is None and cell.actor is None or answer is not None and not isinstance(answer, (Started, _Ignore)):
+        if (answer is None and cell.actor is None) or (
+            answer is not None and not isinstance(answer, (Started, _Ignore))
+        ):
             what = "on_start" if cell.actor is not None else "the child spec's function"
             raise _start_failed(cell, None, f"{what} returned {answer!r}, which is not one of its answers")
     except BaseException as error:

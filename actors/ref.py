@@ -11,7 +11,7 @@ from pykka.messages import _ActorStop as ActorStop
 
 from ..messages.errors import ActorError, AskCycle, LoopBlocked
 from ..messages.message import Message
-from . import execution, running
+from . import execution, killing, running
 from .future import Future
 from .request import Request
 from .runtime import forked
@@ -180,6 +180,8 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
         """
         cell = self._cell
         here = execution.current.get()
+        if killing.struck:
+            killing.raise_if_struck(here)
         deadline = execution.inherited_deadline(here) if here is not None else None
         if timeout is not None:
             own = cell.runtime.clock() + timeout

@@ -41,16 +41,19 @@ def is_runtime(module: str) -> bool:
 
 
 def is_own(module: str) -> bool:
-    """Tell whether a module is of the runtime or of pykka: one whose code must not be interrupted."""
-    if f"{module}.".startswith(_WHOLLY_OURS):
+    """Tell whether a module is of this package or of pykka: one whose code must not be interrupted.
+
+    The service folders are among them: an embedded broker that is hit between two steps may lose a message.
+    """
+    return f"{module}.".startswith((*_WHOLLY_OURS, f"{_PACKAGE}.actors."))
+
+
+def _judge(module: str) -> bool:
+    if f"{module}.".startswith(_WHOLLY_OURS) or module.partition(".")[0] in _CARRIERS:
         return True
     inside = module.removeprefix(f"{_PACKAGE}.actors")
     # `actors` and the modules directly in it; its service folders (`actors.broker.actor`) call like anyone.
     return inside != module and inside.count(".") <= 1
-
-
-def _judge(module: str) -> bool:
-    return is_own(module) or module.partition(".")[0] in _CARRIERS
 
 
 def find_caller() -> tuple[str, str]:

@@ -1,7 +1,7 @@
 """The event loop of a simulation: asyncio's interface, virtual time, one callback per step.
 
 It offers what coroutines need to wait for each other and for time (``sleep``, ``timeout``, ``gather``, tasks,
-futures, queues, locks). Sockets, processes and executors belong to the outside world and are not there:
+futures, queues, locks, ``to_thread``). Sockets and processes belong to the outside world and are not there:
 asking for them raises ``NotImplementedError``.
 """
 
@@ -131,6 +131,25 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
 
     def get_task_factory(self) -> None:
         """There is none: tasks are asyncio's own."""
+
+    def run_in_executor(  # type: ignore[override]  # there is one executor: the simulation
+        self, executor: Any, func: Callable[..., Any], *args: Any
+    ) -> asyncio.Future[Any]:
+        """Run ``func(*args)`` as a step beside the loop; it may wait in its middle."""
+        future = self.create_future()
+
+        def job() -> None:
+            try:
+                value = func(*args)
+            except Exception as error:
+                outcome, what = future.set_exception, error
+            else:
+                outcome, what = future.set_result, value
+            if not future.done():
+                outcome(what)
+
+        self._baton.add(job)
+        return future
 
     def is_running(self) -> bool:
         """Whether coroutines may still run."""

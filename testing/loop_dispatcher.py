@@ -13,6 +13,7 @@ from ..actors.coroutines import run_async
 from .loop import SimulatedLoop
 
 if TYPE_CHECKING:
+    from ..actors.actor import Actor
     from ..actors.cell import Cell
     from .simulated import SimulatedDispatcher
 
@@ -29,7 +30,7 @@ class SimulatedLoopDispatcher:
     def __init__(self, simulation: SimulatedDispatcher) -> None:
         self._simulation = simulation
         self._tasks: dict[Cell, asyncio.Task[None]] = {}
-        self.loop = SimulatedLoop(simulation._baton, self)
+        self.loop = SimulatedLoop(simulation._baton, self)  # type: ignore[abstract]  # the outside world is not there
 
     def ready(self, cell: Cell) -> None:
         """Run ``cell`` as a task, once it is chosen."""
@@ -70,7 +71,7 @@ class SimulatedLoopDispatcher:
         """Wait in the middle of a callback: everything else on the loop waits too, as in production."""
         return self._simulation.block(latch, timeout)
 
-    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
+    def interrupt(self, cell: Cell, actor: Actor, thread_id: int) -> None:
         """Cancel the handler's task."""
         task = self._tasks.pop(cell, None)
         if task is not None:

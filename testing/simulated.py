@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any, ClassVar, TypeVar
 
 from ..actors import execution
+from ..actors.actor import Actor
 from ..actors.cell import Cell
 from ..actors.request import Request
 from ..actors.running import run
@@ -106,14 +107,19 @@ class SimulatedDispatcher:
             AssertionError: it was not true within ``timeout``.
             Endless: it was not true within ``max_steps``.
         """
-        if not self._wait(Waiter(condition=condition, deadline=self._baton.now + timeout), max_steps):
+        if not self.comes_true(condition, timeout, max_steps):
             raise AssertionError(f"not within {timeout} s of virtual time; the last steps:\n{self.tail()}")
+
+    def comes_true(self, condition: Callable[[], bool], timeout: float, max_steps: int | None = None) -> bool:
+        """As ``run_until``, but returns whether it was true in time."""
+        return self._wait(Waiter(condition=condition, deadline=self._baton.now + timeout), max_steps)
 
     def run(self, work: Coroutine[Any, Any, T], max_steps: int | None = None) -> T:
         """Run a coroutine on the simulated event loop, and return its result: ``asyncio.run`` in virtual time."""
         task = self.loop_dispatcher.start(work)
         self._wait(Waiter(condition=task.done), max_steps)
-        return task.result()
+        result: T = task.result()
+        return result
 
     def tail(self, count: int = 30) -> str:
         """The last steps of the trace as text."""
@@ -159,7 +165,7 @@ class SimulatedDispatcher:
         waiter.last_step = self._baton.steps + self.max_steps
         return self._baton.wait(waiter)
 
-    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
+    def interrupt(self, cell: Cell, actor: Actor, thread_id: int) -> None:
         """Nothing to be forced: a handler that does not return is parked, and whoever kills it wakes it."""
 
     def release(self, cell: Cell) -> None:

@@ -12,6 +12,7 @@ from .. import execution, killing
 from ..coroutines import run_async
 
 if TYPE_CHECKING:
+    from ..actor import Actor
     from ..cell import Cell
 
 __all__ = ["AsyncioDispatcher"]
@@ -75,7 +76,7 @@ class AsyncioDispatcher:
         """Wait on the loop's thread: everything else on it waits too, so asks refuse to."""
         return latch.acquire(timeout=-1 if timeout is None else min(max(timeout, 0.0), threading.TIMEOUT_MAX))
 
-    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
+    def interrupt(self, cell: Cell, actor: Actor, thread_id: int) -> None:
         """Cancel the handler's task; if it hogs the loop, raise ``ActorKilled`` in it."""
         loop, task = self._loop, self._tasks.pop(cell, None)
         if loop is None or task is None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 if TYPE_CHECKING:
     import asyncio
 
+    from ..actor import Actor
     from ..cell import Cell
 
 __all__ = ["Dispatcher", "LoopDispatcher"]
@@ -41,7 +42,7 @@ class Dispatcher(Protocol):
         """Wait for ``latch`` (seconds) on a thread of this dispatcher, compensated. False: time ran out."""
         ...
 
-    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
+    def interrupt(self, cell: Cell, actor: Actor, thread_id: int) -> None:
         """Make the handler of ``actor``, just fenced in ``cell``, stop; give its thread up and replace it.
 
         Called under the lock that decides the ends of incarnations: it must be quick and call nothing back.

@@ -24,6 +24,7 @@ from .. import execution, killing
 from ..running import run
 
 if TYPE_CHECKING:
+    from ..actor import Actor
     from ..cell import Cell
 
 __all__ = ["PoolDispatcher"]
@@ -116,7 +117,7 @@ class PoolDispatcher:
             with self._change:
                 self._blocked -= 1
 
-    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
+    def interrupt(self, cell: Cell, actor: Actor, thread_id: int) -> None:
         """Raise ``ActorKilled`` in the thread, and count on it no longer until it comes back."""
         killing.strike(thread_id, actor)
         worker = self._workers.get(thread_id)

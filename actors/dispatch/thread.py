@@ -12,6 +12,7 @@ from .. import execution, killing
 from ..running import run
 
 if TYPE_CHECKING:
+    from ..actor import Actor
     from ..cell import Cell
 
 __all__ = ["ThreadDispatcher"]
@@ -85,7 +86,7 @@ class ThreadDispatcher:
             return latch.acquire()
         return latch.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
 
-    def interrupt(self, cell: Cell, actor: object, thread_id: int) -> None:
+    def interrupt(self, cell: Cell, actor: Actor, thread_id: int) -> None:
         """Raise ``ActorKilled`` in the thread; the next incarnation gets a new one."""
         killing.strike(thread_id, actor)
         carrier = self._carriers.pop(cell, None)
