@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from pykka.messages import _ActorStop as ActorStop
 
 from ..messages.errors import ActorRestarting, AskTimeout, ErrorKind, MailboxClosed, MailboxFull
-from . import execution
+from . import execution, killing
 from .future import Future
 from .mailbox import Mailbox
 from .reasons import NORMAL, ExitReason
@@ -271,6 +271,8 @@ class Cell:
             MailboxFull: the policy is ``reject``, or ``block`` on a thread that must not wait.
             AskTimeout: the policy is ``block`` and the sender's deadline passed.
         """
+        if killing.struck:
+            killing.raise_if_struck(execution.current.get())
         message = item.message if type(item) is Request else item
         verb = "ask" if type(item) is Request else "tell"
         kind = type(message).__name__

@@ -35,7 +35,7 @@ struck: dict[int, object] = {}
 
 def raise_if_struck(cell: object) -> None:
     """Raise ``ActorKilled`` if the calling thread runs a handler of ``cell`` that is to be ended."""
-    if struck.get(threading.get_ident()) is cell:
+    if cell is not None and struck.get(threading.get_ident()) is cell:
         forget_pending(threading.get_ident())
         raise ActorKilled
 
