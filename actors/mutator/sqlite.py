@@ -113,12 +113,18 @@ class SqliteStore:
 
     def close(self) -> None:
         """See `StoreBackend.close`."""
-        # A statement that an abandoned handler is still waiting for ends now, and lets go of the lock.
         if not self._closed:
-            self._db.interrupt()
-        with self._lock:
             self._closed = True
-            self._db.close()
+            self._db.interrupt()  # an abandoned handler's statement ends now
+        self._close_if_free()
+
+    def _close_if_free(self) -> None:
+        """Close, or leave it to the abandoned handler that is still at it: who ends it must not wait for it."""
+        if self._lock.acquire(blocking=False):
+            try:
+                self._db.close()
+            finally:
+                self._lock.release()
 
     def _write(self, work: Callable[[], T], guard: Guard) -> T:
         with self._use() as db:
@@ -195,16 +201,20 @@ class SqliteStore:
 
     @contextmanager
     def _use(self) -> Iterator[sqlite3.Connection]:
-        with self._lock:
+        try:
+            with self._lock:
+                if self._closed:
+                    raise StorageError(f"{self._path}: the connection is closed", kind=ErrorKind.SQLITE_UNAVAILABLE)
+                try:
+                    yield self._db
+                except sqlite3.Error as error:
+                    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+                    locked = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+                    kind = ErrorKind.SQLITE_UNAVAILABLE if locked else ErrorKind.SQLITE_FAILED
+                    raise self._error(error, kind) from error
+        finally:
             if self._closed:
-                raise StorageError(f"{self._path}: the connection is closed", kind=ErrorKind.SQLITE_UNAVAILABLE)
-            try:
-                yield self._db
-            except sqlite3.Error as error:
-                code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-                locked = code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-                kind = ErrorKind.SQLITE_UNAVAILABLE if locked else ErrorKind.SQLITE_FAILED
-                raise self._error(error, kind) from error
+                self._close_if_free()
 
     def _error(self, error: Exception, kind: ErrorKind) -> StorageError:
         return StorageError(f"{self._path}: {error}", kind=kind, cause=error)

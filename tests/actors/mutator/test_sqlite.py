@@ -127,6 +127,38 @@ def test_threads_may_take_turns_on_one_connection(make_notif: Make) -> None:
     store.close()
 
 
+def test_closing_does_not_wait_for_a_handler_that_is_stuck(tmp_path: Path, make_notif: Make) -> None:
+    """The handler's incarnation was ended by force: its work is not kept, and it closes the connection behind it."""
+    path = str(tmp_path / "store.db")
+    store = SqliteStore(path)
+    inside, go_on, fenced = threading.Event(), threading.Event(), threading.Event()
+
+    def stuck() -> None:
+        inside.set()
+        assert go_on.wait(10)
+        raise RuntimeError("this incarnation has ended")
+
+    def handle() -> None:
+        try:
+            store.store([StoreNotifEvent(message=make_notif("a"))], stuck)
+        except RuntimeError:
+            fenced.set()
+
+    handler = threading.Thread(target=handle)
+    handler.start()
+    assert inside.wait(10)
+    store.close()
+    go_on.set()
+    handler.join()
+    assert fenced.is_set()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        store._db.execute("SELECT 1")
+    understudy = SqliteStore(path)
+    assert understudy.store([StoreNotifEvent(message=make_notif("b"))], lambda: None) == [True]
+    assert understudy.count(None) == 1
+    understudy.close()
+
+
 # --- migrations
 
 
