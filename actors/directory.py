@@ -24,13 +24,13 @@ class Directory:
         self._cells: dict[str, Cell] = {}
 
     def register(self, cell: Cell, alias: str | None = None) -> None:
-        """Enter a named cell under its path, and under its alias if it has one.
+        """Enter a cell under its path, if it has a name, and under its alias, if it has one.
 
         Raises:
             NameTaken: another actor has the name; the error carries its reference as ``ref``.
         """
         entered: list[str] = []
-        for name in (cell.path, alias):
+        for name in (cell.path if cell.name is not None else None, alias):
             if name is None:
                 continue
             holder = self._cells.setdefault(name, cell)
@@ -50,18 +50,25 @@ class Directory:
 
     def forget(self, cell: Cell) -> None:
         """Free the names of a cell that has closed."""
-        if cell.name is None:
-            return
-        for name in (cell.path, cell.alias):
-            if name is not None and self._cells.get(name) is cell:
-                del self._cells[name]
+        if cell.name is not None:
+            self._free(cell.path, cell)
+        if cell.alias is not None:
+            self._free(cell.alias, cell)
+
+    def _free(self, name: str, cell: Cell) -> None:
+        if self._cells.get(name) is cell:
+            del self._cells[name]
 
     def find(self, name: str) -> Cell | None:
         """The cell of that path or alias, if there is one."""
         return self._cells.get(name)
 
-    def resolve(self, name: str) -> ActorRef[Any]:
+    def resolve(self, name: str, verb: str = "lookup") -> ActorRef[Any]:
         """The reference of the actor of that path or alias.
+
+        Args:
+            name: the path or alias.
+            verb: what is to be done with it, for the error.
 
         Raises:
             UnknownActor: there is none; the text says which names are close.
@@ -69,7 +76,9 @@ class Directory:
         cell = self._cells.get(name) if isinstance(name, str) else None
         if cell is not None:
             return ref_to(cell)
-        raise UnknownActor(f"no actor named {name!r} in {self._system!r}: {self._hint(str(name))}", target=str(name))
+        raise UnknownActor(
+            f"no actor named {name!r} in {self._system!r}: {self._hint(str(name))}", target=str(name), verb=verb
+        )
 
     def _hint(self, name: str) -> str:
         """What was perhaps meant."""

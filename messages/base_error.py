@@ -112,7 +112,12 @@ class ActorError(Exception):
             verb: What was asked of it.
         """
         caller, known_target, known_verb = self._called
-        if self._method is not None or (caller != NO_CALLER and known_target):
+        if self._method is not None:
+            return
+        if caller != NO_CALLER and known_target:
+            if method is not None and known_target == target:  # it is this call, and the caller has a name for it
+                self._method = method
+                self._response = None
             return
         if method is None:
             # An error without a target was made by a handler, as its answer: the call that failed is this one.

@@ -197,7 +197,7 @@ class Keeper(Actor):
             parent=self._cell,
             refuses_between=spec.between_lives == "refuse",
         )
-        if name is not None:
+        if name is not None or spec.alias is not None:
             self._cell.runtime.directory.register(cell, spec.alias)
         return cell
 

@@ -130,7 +130,7 @@ class Sending:
 
     def _resolve(self, path: str, verb: str) -> ActorRef[Any]:
         try:
-            return self.runtime.directory.resolve(path)
+            return self.runtime.directory.resolve(path, verb)
         except UnknownActor:
             self._refuse_if_over(verb)  # it was there a moment ago, maybe: that is what has happened to it
             raise
