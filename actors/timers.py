@@ -14,6 +14,10 @@ __all__ = ["ThreadTimers", "Timer", "TimerService"]
 logger = logging.getLogger("understudy.actors")
 
 
+LAST_ACTION = 1.0
+"""Seconds that a stop waits for the action that is under way."""
+
+
 class Timer:
     """Something that will happen; ``cancel`` takes it back.
 
@@ -97,6 +101,8 @@ class ThreadTimers:
             self._stopped = True
             self._heap.clear()
             self._changed.notify()
+        if self._thread is not None and self._thread is not threading.current_thread():
+            self._thread.join(LAST_ACTION)
 
     def _run(self) -> None:
         while True:

@@ -142,6 +142,8 @@ class PoolDispatcher:
             thread = worker.thread
             if thread is not None and thread is not threading.current_thread() and not worker.abandoned:
                 thread.join(max(0.0, deadline - time.monotonic()))
+        if self._lookout is not None:
+            self._lookout.join(max(0.0, deadline - time.monotonic()))
 
     @property
     def threads(self) -> int:
