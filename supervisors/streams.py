@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, Literal, TypedDict, TypeVar, get_args
+from typing import TYPE_CHECKING, Generic, Literal, TypedDict, TypeVar, get_args
 
 from ..actors import execution
 from ..actors.future import Future
 from ..actors.timers import Timer
 from ..messages.errors import AskTimeout, ErrorKind, LoopBlocked, SpecInvalid, TaskCrashed, TaskTimeout
 from .child import WORKER_SHUTDOWN
-from .task import TASK_TIMEOUT, Failed, Task, TaskOutcome
+from .task import TASK_TIMEOUT, Failed, Task, TaskOutcome, settling
 
 if TYPE_CHECKING:
     from ..actors.cell import Cell
@@ -144,7 +143,6 @@ class _Window(Generic[T, R]):
     actor: None = None
     current: None = None
     latch: threading.Lock | None = None
-    cancelled = False
     depth = 0
 
     def __init__(self, stream: TaskStream[T, R]) -> None:
@@ -155,9 +153,12 @@ class _Window(Generic[T, R]):
         self._items = iter(stream.items)
         self._exhausted = False
         self._open: dict[_Entry[T, R], None] = {}
-        self._done: deque[_Entry[T, R]] = deque()
+        self._done: dict[_Entry[T, R], None] = {}
         self._change = threading.Lock()
         self._arrival: Future[None] | None = None
+
+    def raise_if_cancelled(self) -> None:
+        """Nobody cancels it but itself."""
 
     @property
     def path(self) -> str:
@@ -195,24 +196,24 @@ class _Window(Generic[T, R]):
         if entry.timer is not None:
             entry.timer.cancel()
         with self._change:
-            self._done.append(entry)
+            self._done[entry] = None
             arrival = self._arrival
         if arrival is not None:
             arrival.try_set(None)
 
     def _next(self) -> _Entry[T, R] | None:
         """Whose outcome comes next, if it is there."""
-        if not self._options.ordered:
-            return self._done[0] if self._done else None
-        first = next(iter(self._open))
-        return first if first.task.done else None
+        with self._change:
+            candidates = self._open if self._options.ordered else self._done
+            first = next(iter(candidates), None)
+            return first if first in self._done else None
 
     def take(self) -> TaskOutcome[R]:
         """The next outcome, which is there; raises what ends the loop."""
         entry = self._next()
         assert entry is not None
-        self._done.remove(entry)
-        del self._open[entry]
+        with self._change:
+            del self._open[entry], self._done[entry]
         outcome = entry.task._read()
         if not isinstance(outcome, Failed):
             return outcome
@@ -233,13 +234,13 @@ class _Window(Generic[T, R]):
     def wait(self) -> None:
         """Wait until the next outcome is there."""
         while self._next() is None:
-            with _expiry():
+            with _within_deadline():
                 self._arrival_of_one().get()
 
     async def await_next(self) -> None:
         """As ``wait``, in a coroutine."""
         while self._next() is None:
-            with _expiry():
+            with _within_deadline():
                 await self._arrival_of_one()
 
     def _arrival_of_one(self) -> Future[None]:
@@ -269,7 +270,7 @@ class _Window(Generic[T, R]):
             until = self.runtime.clock() + WORKER_SHUTDOWN
             for entry in self._open:
                 with suppress(AskTimeout):
-                    entry.task._ended.get(timeout=max(0.0, until - self.runtime.clock()))
+                    settling(entry.task._ended, None).get(timeout=max(0.0, until - self.runtime.clock()))
         finally:
             execution.current.reset(before)
             self._open.clear()
@@ -283,7 +284,7 @@ class _Window(Generic[T, R]):
             if self._open:
                 async with asyncio.timeout(WORKER_SHUTDOWN):
                     for entry in self._open:
-                        await entry.task._ended
+                        await settling(entry.task._ended, None)
         except TimeoutError:
             pass
         finally:
@@ -296,15 +297,12 @@ class _Window(Generic[T, R]):
             entry.task._stop()
 
 
-class _expiry:  # noqa: N801  # reads as a statement
+@contextmanager
+def _within_deadline() -> Iterator[None]:
     """Turns the deadline of what is being handled into the stream's own error."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: Any, error: BaseException | None, traceback: Any) -> None:
-        if isinstance(error, AskTimeout):
-            raise TaskTimeout(
-                "the deadline of what is being handled passed before the stream of tasks came to its end",
-                verb="stream",
-            ) from error
+    try:
+        yield
+    except AskTimeout as error:
+        raise TaskTimeout(
+            "the deadline of what is being handled passed before the stream of tasks came to its end", verb="stream"
+        ) from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager
@@ -18,9 +19,11 @@ from ..messages.errors import ActorError, AskTimeout, BackgroundCancelled, LoopB
 
 if TYPE_CHECKING:
     from ..actors.background import BackgroundTask
+    from ..actors.execution import Party
     from ..actors.ref import ActorRef
+    from .requests import StartedChild
 
-__all__ = ["TASK_TIMEOUT", "Failed", "Ok", "Task", "TaskOutcome", "name_of"]
+__all__ = ["TASK_TIMEOUT", "Failed", "Ok", "Task", "TaskOutcome", "name_of", "settling"]
 
 R = TypeVar("R")
 
@@ -50,6 +53,7 @@ class Failed:
 
 TaskOutcome = Ok[R] | Failed
 """What came of a task, as a value."""
+
 
 class Task(Generic[R]):
     """What a task supervisor's ``submit`` gives: the way to what comes of the work.
@@ -150,7 +154,7 @@ class Task(Generic[R]):
             left = max(0.0, deadline - work.runtime.clock())
             timeout = left if timeout is None else min(timeout, left)
         try:
-            self._settled().get(timeout=timeout)
+            settling(self._result, self._work).get(timeout=timeout)
         except AskTimeout:
             raise TaskTimeout(
                 f"the task {self.name} has no result after {timeout:g} seconds", target=self._path, verb="result"
@@ -159,15 +163,8 @@ class Task(Generic[R]):
     async def _await(self) -> R:
         with self._reading():
             if not self._result.done:
-                await self._settled()
+                await settling(self._result, self._work)
             return _value(self._read())
-
-    def _settled(self) -> Future[None]:
-        """Settled once there is an outcome. It never fails, so that all it raises concerns the one who waits."""
-        settled: Future[None] = Future()
-        settled.target = self._work
-        self._result.on_done(lambda: settled.try_set(None))
-        return settled
 
     def _read(self) -> TaskOutcome[R]:
         if self._outcome is None:
@@ -180,9 +177,7 @@ class Task(Generic[R]):
             return error.error
         what = "was stopped" if isinstance(error, BackgroundCancelled) else f"raised {text_of(error)}"
         actor = "" if self.ref is None else self.ref.path
-        return TaskCrashed(
-            f"the task {self.name} {what}", target=self._path, verb="result", actor=actor, cause=error
-        )
+        return TaskCrashed(f"the task {self.name} {what}", target=self._path, verb="result", actor=actor, cause=error)
 
     @property
     def _path(self) -> str:
@@ -208,10 +203,21 @@ class Task(Generic[R]):
         else:
             self._result.try_fail(error)
 
-    def _refuse(self, error: ActorError) -> None:
+    def _note_start(self, started: StartedChild) -> None:
+        """The supervisor has answered."""
+        self.ref = started.ref
+        if started.ref is None:  # whom it is tied to ended meanwhile
+            self._refuse(TaskCrashed(f"the task {self.name} was stopped before it began", verb="submit"))
+
+    def _refuse(self, error: BaseException) -> None:
         """There will be no work: it could not be started."""
-        self._result.try_fail(_Instead(error))
+        self._result.try_fail(_Instead(error) if isinstance(error, ActorError) else error)
         self._end()
+
+    def _abandon(self) -> None:
+        """Whether it was started will never be known to the one that asked for it."""
+        self._stop()
+        self._untie()
 
     def _expire(self, timeout: float) -> None:
         """Time is up."""
@@ -280,6 +286,8 @@ class Task(Generic[R]):
         if not self._takes_owner_along or self._cancelled or self._broken() is None:
             return
         owner = self._owner
+        if owner is None:
+            return
         if not isinstance(owner, Cell):
             owner.result.try_fail(self._failure(self._result.error or TaskCrashed()))
             owner.cancel()
@@ -307,6 +315,23 @@ class _Instead(Exception):
         self.error = error
 
 
+def settling(future: Future[Any], party: Party | None) -> Future[None]:
+    """A future that is settled with another one, and never fails: all it raises concerns the one who waits.
+
+    Args:
+        future: the other one.
+        party: who will settle it.
+    """
+    settled: Future[None] = Future()
+    settled.target = party
+
+    def settle() -> None:
+        settled.try_set(None)
+
+    future.on_done(settle)
+    return settled
+
+
 def _value(outcome: TaskOutcome[R]) -> R:
     if isinstance(outcome, Failed):
         raise outcome.error.with_traceback(None)
@@ -315,7 +340,7 @@ def _value(outcome: TaskOutcome[R]) -> R:
 
 def name_of(work: Callable[..., Any]) -> str:
     """How a task is named in texts."""
-    while hasattr(work, "func"):
+    while isinstance(work, functools.partial):
         work = work.func
     name = getattr(work, "__qualname__", None) or type(work).__qualname__
     return str(name).rpartition("<locals>.")[2]

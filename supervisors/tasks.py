@@ -15,34 +15,35 @@ code runs.
 from __future__ import annotations
 
 import contextvars
-from collections.abc import AsyncIterable, Callable, Coroutine, Iterable, Mapping
+import math
+from collections.abc import Callable, Coroutine, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar, ParamSpec, TypeVar, overload
+from typing import Any, ClassVar, ParamSpec, TypeVar, Unpack, overload
 
 from ..actors import execution
 from ..actors.actor import Actor, build
 from ..actors.background import BackgroundTask
 from ..actors.cell import Cell
 from ..actors.events import ShutdownError
-from ..actors.handlers import handles
-from ..actors.lifecycle import IGNORE
-from ..actors.reasons import NORMAL, SHUTDOWN, ExitReason
+from ..actors.future import Future
 from ..actors.ref import ActorRef
-from ..messages.errors import ActorError, AskCycle, AskTimeout, BackgroundCancelled, TaskCrashed
-from ..messages.message import Message
+from ..messages.errors import AskCycle, AskTimeout
 from .child import Child, ChildSpec, Restart, Shutdown
 from .dynamic import DynamicKeeper, DynamicSupervisor
 from .keeper import Record
 from .ref import SupervisorRef
-from .requests import StartChild
-from .streams import OnTimeout, TaskStream
-from .task import TASK_TIMEOUT, Task, name_of
+from .requests import StartChild, StartedChild
+from .streams import OnTimeout, StreamKeywords, StreamOptions, TaskStream
+from .task import TASK_TIMEOUT, Task, name_of, settling
+from .working import Job, TaskActor
 
 __all__ = ["TaskKeeper", "TaskSupervisor", "TaskSupervisorRef"]
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+
+_TASK = Child(TaskActor, restart="temporary")
 
 
 @dataclass(frozen=True)
@@ -102,11 +103,10 @@ class TaskSupervisorRef(SupervisorRef):
 
         Raises:
             MaxChildren: there are as many tasks as may be.
-            SystemStopped: the system has stopped.
-            StartFailed: there is no thread for it.
+            StartFailed: there is no thread for it, or the system is being stopped.
             MailboxClosed: the supervisor is gone.
         """
-        return self._begin(work, args, kwargs, _here(), takes_owner_along=True)
+        return self._begin(work, args, kwargs, owner=_here(), takes_owner_along=True)
 
     @overload
     def submit_nolink(
@@ -117,7 +117,7 @@ class TaskSupervisorRef(SupervisorRef):
 
     def submit_nolink(self, work: Any, /, *args: Any, **kwargs: Any) -> Task[Any]:
         """As ``submit``, without a link: a crash is only in ``task.outcome()``, and the task outlives the caller."""
-        return self._begin(work, args, kwargs, None)
+        return self._begin(work, args, kwargs, owner=None)
 
     def start_child(
         self,
@@ -143,42 +143,51 @@ class TaskSupervisorRef(SupervisorRef):
             the reference of the child, which ``terminate_child`` takes.
 
         Raises:
-            MaxChildren, SystemStopped, StartFailed, MailboxClosed: see ``submit``.
+            MaxChildren, StartFailed, MailboxClosed: see ``submit``.
         """
         if isinstance(spec, ChildSpec):
             return super().start_child(spec, *args, timeout=timeout, **kwargs)
-        job = _Job(_checked(spec), args, kwargs, contextvars.copy_context(), None)
-        child = _TEMPORARY
+        job = Job(_checked(spec), args, kwargs, contextvars.copy_context(), None)
+        child = _TASK
         if restart != "temporary" or shutdown is not None:
             child = Child(TaskActor, restart=restart, shutdown=shutdown)
         return super().start_child(child, job, timeout=timeout)
 
+    @overload
+    def stream(
+        self, work: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], **options: Unpack[StreamKeywords]
+    ) -> TaskStream[T, R]: ...
+    @overload
+    def stream(
+        self, work: Callable[[T], R], items: Iterable[T], **options: Unpack[StreamKeywords]
+    ) -> TaskStream[T, R]: ...
+
     def stream(
         self,
-        work: Callable[[T], Coroutine[Any, Any, R]] | Callable[[T], R],
-        items: Iterable[T],
+        work: Callable[[Any], Any],
+        items: Iterable[Any],
         *,
         max_concurrency: int | None = None,
         ordered: bool = True,
         timeout: float | None = TASK_TIMEOUT,
         on_timeout: OnTimeout = "exit",
         zip_input_on_exit: bool = False,
-    ) -> TaskStream[T, R]:
+    ) -> TaskStream[Any, Any]:
         """Call ``work`` with each of the items, several at a time, and give what comes of each.
 
         Use it in a ``for``, or in an ``async for``. Items are taken as they are needed. No task outlives the loop:
         when it is left, by a ``break``, an error or otherwise, the tasks that run are cancelled and waited for
-        (at most 5 seconds: a thread in a C call cannot be ended).
+        (at most 5 seconds: a thread that sits in a C call cannot be ended).
 
         Args:
             work: a function or coroutine function of one argument.
             items: what to call it with.
             max_concurrency: how many tasks there are at once, those included whose outcome has not been taken yet;
                 one per core.
-            ordered: whether the outcomes come in the order of the items, or as they are there.
+            ordered: whether the outcomes come in the order of the items, or as soon as they are there.
             timeout: seconds that each task may take; None for no limit.
             on_timeout: ``exit``: the loop raises the ``TaskTimeout``; ``kill_task``: that task is cancelled, its
-                outcome is ``Failed`` with it, and the loop goes on.
+                outcome is ``Failed`` with the ``TaskTimeout``, and the loop goes on.
             zip_input_on_exit: whether ``Failed.input`` is the item.
 
         Returns:
@@ -186,52 +195,132 @@ class TaskSupervisorRef(SupervisorRef):
 
         Raises:
             SpecInvalid: an option is not what it may be. And, in the loop:
-            TaskCrashed: a task raised; ``stream_nolink`` gives it as a ``Failed``.
+            TaskCrashed: a task raised; ``stream_nolink`` gives that as a ``Failed``.
             TaskTimeout: a task took too long, or the deadline passed of what is being handled.
-            MaxChildren, SystemStopped, StartFailed, MailboxClosed: see ``submit``.
+            MaxChildren, StartFailed, MailboxClosed: see ``submit``.
             LoopBlocked: a ``for`` on an event loop's thread.
         """
-        return TaskStream(
-            self, _checked(work), items, True, max_concurrency, ordered, timeout, on_timeout, zip_input_on_exit
-        )
+        options = StreamOptions(max_concurrency, ordered, timeout, on_timeout, zip_input_on_exit)
+        return self._stream(work, items, options, linked=True)
+
+    @overload
+    def stream_nolink(
+        self, work: Callable[[T], Coroutine[Any, Any, R]], items: Iterable[T], **options: Unpack[StreamKeywords]
+    ) -> TaskStream[T, R]: ...
+    @overload
+    def stream_nolink(
+        self, work: Callable[[T], R], items: Iterable[T], **options: Unpack[StreamKeywords]
+    ) -> TaskStream[T, R]: ...
 
     def stream_nolink(
-        self,
-        work: Callable[[T], Coroutine[Any, Any, R]] | Callable[[T], R],
-        items: Iterable[T],
-        *,
-        max_concurrency: int | None = None,
-        ordered: bool = True,
-        timeout: float | None = TASK_TIMEOUT,
-        on_timeout: OnTimeout = "exit",
-        zip_input_on_exit: bool = False,
-    ) -> TaskStream[T, R]:
+        self, work: Callable[[Any], Any], items: Iterable[Any], **options: Unpack[StreamKeywords]
+    ) -> TaskStream[Any, Any]:
         """As ``stream``, but a task that raises gives a ``Failed``, and the loop goes on."""
-        return TaskStream(
-            self, _checked(work), items, False, max_concurrency, ordered, timeout, on_timeout, zip_input_on_exit
-        )
+        return self._stream(work, items, StreamOptions(**options), linked=False)
+
+    def _stream(
+        self, work: Callable[[Any], Any], items: Iterable[Any], options: StreamOptions, *, linked: bool
+    ) -> TaskStream[Any, Any]:
+        def begin(item: Any) -> Task[Any]:
+            return self._begin(work, (item,), {}, owner=_here())
+
+        return TaskStream(self._cell, begin, items, options, linked=linked)
 
     def _begin(
         self,
         work: Callable[..., Any],
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-        owner: Cell | BackgroundTask[Any] | None,
         *,
+        owner: Cell | BackgroundTask[Any] | None,
         takes_owner_along: bool = False,
     ) -> Task[Any]:
-        """Start a task; it is tied to ``owner`` before it exists, so that it cannot get lost."""
+        """Start a task. It is tied to its owner before it exists, so that it cannot get lost in between."""
         task: Task[Any] = Task(name_of(_checked(work)), owner, takes_owner_along=takes_owner_along)
-        order = StartChild(_TEMPORARY, (_Job(work, args, kwargs, contextvars.copy_context(), task),))
+        order = StartChild(_TASK, (Job(work, args, kwargs, contextvars.copy_context(), task),))
         task._tie()
         if execution.on_event_loop():
             started = self.ask(order, block=False)
-            started.on_done(lambda: _note_start(task, started.error, started))
+            started.on_done(lambda: _note_start(task, started))
             return task
         try:
-            task.ref = self.ask(order).ref
+            task._note_start(self.ask(order))
         except BaseException:
-            task.cancel()
-            task._untie()
+            task._abandon()
             raise
         return task
+
+
+class TaskKeeper(DynamicKeeper):
+    """The actor behind ``TaskSupervisor``: a task that it stops has stopped when its code runs no more."""
+
+    _ref_class: ClassVar[type[ActorRef[Any]]] = TaskSupervisorRef
+
+    def on_stop(self) -> None:
+        """Stop all tasks at once, and wait for their code as long as their specs allow."""
+        working = self._working(self._records())
+        super().on_stop()
+        self._await_work(working)
+
+    def _halt(self, records: Iterable[Record]) -> None:
+        records = tuple(records)
+        working = self._working(records)
+        super()._halt(records)
+        self._await_work(working)
+
+    def _working(self, records: Iterable[Record]) -> list[_Working]:
+        """What work is under way, and when it must have ended."""
+        now = self._cell.runtime.clock()
+        return [
+            _Working(actor.work, record.cell.path, now + record.spec.shutdown_seconds)
+            for record in records
+            if record.cell is not None
+            and isinstance(actor := record.cell.actor, TaskActor)
+            and actor.work is not None
+            and record.spec.shutdown != "brutal_kill"
+        ]
+
+    def _await_work(self, working: list[_Working]) -> None:
+        runtime = self._cell.runtime
+        for each in sorted(working, key=lambda one: one.deadline):
+            try:
+                settling(each.work.ended, each.work).get(timeout=each.seconds_left(runtime.clock()))
+            except AskCycle:
+                pass  # it is the work itself, or somebody it waits for, that had it stopped
+            except AskTimeout:
+                if runtime.events.wanted(ShutdownError):
+                    runtime.events.publish(
+                        ShutdownError(path=self._cell.path, child=each.path, reason="its code did not end in time")
+                    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Working:
+    """Work that is being stopped."""
+
+    work: BackgroundTask[Any]
+    path: str
+    deadline: float
+
+    def seconds_left(self, now: float) -> float | None:
+        return None if self.deadline == math.inf else max(0.0, self.deadline - now)
+
+
+def _here() -> Cell | BackgroundTask[Any] | None:
+    """The actor or the background work that calls."""
+    here = execution.current.get()
+    return here if isinstance(here, (Cell, BackgroundTask)) else None
+
+
+def _note_start(task: Task[Any], started: Future[StartedChild]) -> None:
+    error = started.error
+    if error is None:
+        task._note_start(started.get())
+    else:
+        task._refuse(error)
+
+
+def _checked(work: Any) -> Callable[..., Any]:
+    if not callable(work):
+        raise TypeError(f"{work!r} is no task: give a function or a coroutine function, and its arguments")
+    return work  # type: ignore[no-any-return]  # `callable` tells that it can be called, not with what

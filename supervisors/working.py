@@ -71,8 +71,9 @@ class TaskActor(Actor):
 
     @handles
     def _end(self, message: WorkEnded) -> None:
-        if message.work is self.work:  # else it is that of an earlier incarnation
-            self.stop(_reason(message.work))
+        work: BackgroundTask[Any] = message.work
+        if work is self.work:  # else it is that of an earlier incarnation
+            self.stop(_reason(work))
 
 
 def _reason(work: BackgroundTask[Any]) -> ExitReason:
