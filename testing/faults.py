@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any, Literal
 
+from ..supervisors.keeper import Keeper
+
 if TYPE_CHECKING:
     import random
 
@@ -62,6 +64,8 @@ class Fault:
         return True
 
     def _matches(self, path: str, actor_class: type, message: Any) -> bool:
+        if issubclass(actor_class, Keeper) and self.actor is None and self.path != path:
+            return False
         return (
             (self.path is None or fnmatchcase(path, self.path))
             and (self.actor is None or issubclass(actor_class, self.actor))
@@ -79,7 +83,8 @@ class FaultPlan:
     A plan counts what it has seen, so each simulation takes one of its own. Which messages a rule concerns
     is said by ``path`` (a pattern such as ``shop/*``), ``actor`` and ``message`` (classes); which of those
     by ``at`` (the k-th, counted from 1), ``times`` (how many from there on; None: all) and ``rate`` (a
-    probability, drawn from the simulation's seed).
+    probability, drawn from the simulation's seed). Supervisors are spared, unless a rule gives their very path
+    or their class.
     """
 
     def __init__(self) -> None:

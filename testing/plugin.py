@@ -11,7 +11,7 @@ Nothing of Understudy is imported before a test asks for it.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -46,34 +46,41 @@ def simulation_seed(request: pytest.FixtureRequest) -> int:
 
 
 @pytest.fixture
-def simulation(request: pytest.FixtureRequest, simulation_seed: int) -> Iterator[SimulatedDispatcher]:
+def simulation(
+    request: pytest.FixtureRequest, simulation_seed: int, _systems: list[ActorSystem]
+) -> Iterator[SimulatedDispatcher]:
     """A dispatcher for a system in virtual time: ``actor_system(dispatcher=simulation)``."""
     from .simulated import SimulatedDispatcher
 
     dispatcher = SimulatedDispatcher(simulation_seed)
     request.node.stash[_simulation] = dispatcher
     yield dispatcher
+    _stop(system for system in _systems if system.runtime.simulation is dispatcher)
     dispatcher.stop()
 
 
 @pytest.fixture
-def actor_system() -> Iterator[Callable[..., ActorSystem]]:
+def _systems() -> list[ActorSystem]:
+    """The systems of a test; whichever of the fixtures that need them ends first stops them."""
+    return []
+
+
+@pytest.fixture
+def actor_system(_systems: list[ActorSystem]) -> Iterator[Callable[..., ActorSystem]]:
     """A function that starts systems: ``actor_system(tree, dispatcher=…)``; arguments as for ``ActorSystem``.
 
     The systems are stopped at the end of the test, the last one first.
     """
     from ..supervisors.system import ActorSystem
 
-    systems: list[ActorSystem] = []
     before = set(threading.enumerate())
 
     def start(tree: ChildSpec | None = None, *, name: str = "test", **options: Any) -> ActorSystem:
-        systems.append(ActorSystem(name, tree, **options))
-        return systems[-1]
+        _systems.append(ActorSystem(name, tree, **options))
+        return _systems[-1]
 
     yield start
-    for system in reversed(systems):
-        system.stop()
+    _stop(_systems)
     left = _threads_that_stay(before)
     if left:
         pytest.fail(f"the systems of this test left threads behind: {', '.join(left)}", pytrace=False)
@@ -96,6 +103,11 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         text = f"run it again with --understudy-seed={dispatcher.seed}\n{dispatcher.tail()}"
         report.sections.append((f"simulation, {dispatcher.steps} steps", text))
     return report
+
+
+def _stop(systems: Iterable[ActorSystem]) -> None:
+    for system in reversed(list(systems)):
+        system.stop()
 
 
 def _threads_that_stay(before: set[threading.Thread]) -> list[str]:
