@@ -74,7 +74,7 @@ conformance: $(VENV)/.test ## pykka's own suite, unedited, on our actors and fut
 
 .PHONY: otp
 otp: $(VENV)/.test ## how much of the OTP supervisor checklist is tested, and why the rest is not
-	@$(bin)/python tests/otp $(ARGS)
+	@$(bin)/python tests/supervisors/otp $(ARGS)
 
 .PHONY: docs
 docs: $(VENV)/.run ## rewrite the generated parts of the documentation

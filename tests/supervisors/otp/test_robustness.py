@@ -103,16 +103,12 @@ def test_the_names_are_free_once_the_top_is_gone(stage: Stage) -> None:
 
 def loop(stage: Stage, sup: SupervisorRef, label: str) -> ActorRef[Any]:
     """Let the child of that label crash, and fail at every restart."""
-    (child,) = [ref for info in sup.which_children() if (ref := info.ref) and stage_label(ref) == label]
+    children = [info.ref for info in sup.which_children() if isinstance(info.ref, ActorRef)]
+    (child,) = [ref for ref in children if ref._cell.actor.label == label]
     stage.every_start(label, ValueError("not yet"))
     stage.begin_end(child, "error")
     stage.simulation.run_until(lambda: stage.log.count(f"fail {label}") >= 3)
     return child
-
-
-def stage_label(ref: Any) -> str:
-    """The label of the player of a reference."""
-    return str(ref._cell.actor.label)
 
 
 def still_trying(stage: Stage, label: str) -> bool:

@@ -183,7 +183,11 @@ def test_it_stops_at_an_insignificant_supervisor(stage: Stage, mode: Any, restar
     mid = Supervisor("mid", restart=restart, auto_shutdown=mode, children=[leaf])
     sup = stage.supervise(mid, stage.child("other"), auto_shutdown=mode)
     stage.end("sup/mid/leaf", "normal")
-    expected = {"permanent": {"mid": "running"}, "transient": {"mid": None}, "temporary": {}}
+    expected: dict[str, dict[str, Any]] = {
+        "permanent": {"mid": "running"},
+        "transient": {"mid": None},
+        "temporary": {},
+    }
     assert shown(sup) == {**expected[restart], "other": "running"}
     if restart == "permanent":
         assert stage.log.count("start leaf") == 2

@@ -180,7 +180,7 @@ def test_children_that_end_at_the_moment_of_the_stop_neither_hang_it_nor_come_ba
 def test_odd_reasons_for_an_end_do_not_stall_a_dynamic_supervisor(stage: Stage) -> None:
     sup = stage.supervise_dynamic()
     for name, restart in (("raises", "permanent"), ("normal", "permanent"), ("info", "transient")):
-        sup.start_child(stage.child(name, restart=restart, shutdown="infinity"))  # type: ignore[arg-type]
+        sup.start_child(stage.child(name, restart=restart, shutdown="infinity"))
     stage.stops("raises", raise_while_stopping)
     # Both have said of themselves how they want to end before the supervisor asks them to.
     stage.ref("sup/normal").tell(Take(1.0))
