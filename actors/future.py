@@ -5,14 +5,14 @@ from __future__ import annotations
 import queue
 import sys
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pykka
 
-from ..messages.errors import AskTimeout
+from ..messages.errors import ActorError, AskTimeout
 from . import execution
 from .timers import Timer
 
@@ -46,6 +46,8 @@ class Future(pykka.Future[T]):
     """Who will answer, where that is known: waiting for it may close a cycle."""
     ground: Party | None = None
     """A cell on whose dispatcher the answer comes about, without being asked for it."""
+    method: str | None = None
+    """For the future of an ask: the name that its caller gave the call, or nothing."""
 
     def __init__(self) -> None:
         """Make an empty future; pykka's own set-up is replaced by the class's defaults."""
@@ -84,6 +86,8 @@ class Future(pykka.Future[T]):
         exc_type, error, traceback = exc_info
         if error is None:
             error = cast("type[BaseException]", exc_type)()
+        if self.method is not None and self.target is not None and isinstance(error, ActorError):
+            error.note_call(self.method or None, self.target.path, "ask")
         if error.__traceback__ is not traceback:
             raise error.with_traceback(traceback)
         raise error
@@ -182,6 +186,12 @@ class Future(pykka.Future[T]):
                 loop.call_soon_threadsafe(release)
 
         self.on_done(wake)
+        try:
+            yield from self._await_noted(settled)
+        finally:
+            self._forget(wake)
+
+    def _await_noted(self, settled: Awaitable[None]) -> Generator[Any, None, None]:
         here, target = execution.current.get(), self.target
         if here is None or target is None:
             yield from settled.__await__()
@@ -191,6 +201,13 @@ class Future(pykka.Future[T]):
             yield from settled.__await__()
         finally:
             execution.leave_wait(here, target)
+
+    def _forget(self, callback: Callable[[], None]) -> None:
+        """Who waited has gone: a wait that is begun again and again must not pile callbacks up."""
+        if self._callbacks is not None:
+            with _settling:
+                if self._callbacks is not None and callback in self._callbacks:
+                    self._callbacks.remove(callback)
 
     def _settle(self, outcome: Outcome) -> bool:
         with _settling:
@@ -226,8 +243,15 @@ class Future(pykka.Future[T]):
         else:
             latch = threading.Lock()
             latch.acquire()
-            self.on_done(lambda: execution.free(latch))  # a killer may have released it
-            arrived = execution.wait(latch, timeout, target or self.ground)
+
+            def wake() -> None:
+                execution.free(latch)  # a killer may have released it
+
+            self.on_done(wake)
+            try:
+                arrived = execution.wait(latch, timeout, target or self.ground)
+            finally:
+                self._forget(wake)
         if not arrived and self._outcome is None:
             path = "" if target is None else target.path
             raise AskTimeout(f"{timeout} seconds", actor=path, target=path, verb="ask")

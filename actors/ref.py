@@ -188,7 +188,7 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
             deadline = own if deadline is None else min(own, deadline)
         try:
             if not block:
-                return self._ask_later(message, deadline)
+                return self._ask_later(message, deadline, method)
             if forked.happened:
                 cell.runtime.refuse_if_forked()
             if cell.idle and cell.dispatcher.assists and here is not cell and cell.claim():
@@ -233,10 +233,11 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
         cell.put(Request(message, future, deadline))
         return future
 
-    def _ask_later(self, message: Any, deadline: float | None) -> Future[Any]:
+    def _ask_later(self, message: Any, deadline: float | None, method: str | None) -> Future[Any]:
         cell = self._cell
         future: Future[Any] = Future()
         future.target = cell
+        future.method = method or ""
         try:
             if forked.happened:
                 cell.runtime.refuse_if_forked()
@@ -246,7 +247,7 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
             else:
                 cell.put(request)
         except ActorError as error:
-            error.note_call(None, cell.path, "ask")
+            error.note_call(method, cell.path, "ask")
             future.try_fail(error)
             return future
         if deadline is not None and not future.done:
