@@ -30,14 +30,22 @@ def inject(thread_id: int, error: type[BaseException] = ActorKilled) -> bool:
 
 
 struck: dict[int, object] = {}
-"""Threads whose handler could not be hit yet, and its cell: where it calls the runtime, the runtime raises."""
+"""Threads whose handler was told to end and has not, and its cell: where it calls the runtime, the runtime raises."""
+
+
+_striking = threading.Lock()
+"""Held while it is decided who raises: a handler is hit once, so that its ``finally`` can do its work."""
 
 
 def raise_if_struck(cell: object) -> None:
-    """Raise ``ActorKilled`` if the calling thread runs a handler of ``cell`` that is to be ended."""
-    if cell is not None and struck.get(threading.get_ident()) is cell:
-        forget_pending(threading.get_ident())
-        raise ActorKilled
+    """Raise ``ActorKilled``, once, if the calling thread runs a handler of ``cell`` that is to be ended."""
+    thread_id = threading.get_ident()
+    if cell is None or struck.get(thread_id) is not cell:
+        return
+    with _striking:
+        if struck.pop(thread_id, None) is not cell:
+            return
+    raise ActorKilled
 
 
 def strike(thread_id: int, actor: Actor) -> None:
@@ -45,49 +53,51 @@ def strike(thread_id: int, actor: Actor) -> None:
 
     Not while the thread is in the runtime's own code: an exception out of nowhere between two steps of a ``tell``
     would leave the addressed actor claimed by nobody. Nor while it runs another actor in an assisted ask, which
-    would be crashed in its stead. Then it is tried again, for as long as the handler runs.
+    would be crashed in its stead. Then it is tried again, until the run is over (``forget_pending``).
     """
-    if not _try_to_strike(thread_id, actor):
+    with _striking:
         struck[thread_id] = actor._cell
+    if not _try_to_strike(thread_id, actor):
         threading.Thread(target=_keep_trying, args=(thread_id, actor), name="understudy-killer", daemon=True).start()
 
 
-def _keep_trying(thread_id: int, actor: object) -> None:
+def _keep_trying(thread_id: int, actor: Actor) -> None:
     wait = FIRST_RETRY
     while not _try_to_strike(thread_id, actor):
         time.sleep(wait)
         wait = min(2 * wait, LONGEST_RETRY)
-    struck.pop(thread_id, None)
 
 
-def _try_to_strike(thread_id: int, actor: object) -> bool:
-    """Inject if that is safe now. Returns whether there is nothing left to do: it was, or the handler is over."""
-    if not (runs := _run_of(thread_id, actor)):
-        return runs is None
-    inject(thread_id)
-    if not _run_of(thread_id, actor):
-        forget_pending(thread_id)  # the thread ran on between the look and the injection
+def _try_to_strike(thread_id: int, actor: Actor) -> bool:
+    """Inject if that is safe now; returns whether it was, or is not needed any more."""
+    with _striking:
+        if struck.get(thread_id) is not actor._cell:
+            return True
+        if not _in_own_code(thread_id, actor):
+            return False
+        inject(thread_id)
+        if _in_own_code(thread_id, actor):
+            del struck[thread_id]
+            return True
+        _raise_in_thread(ctypes.c_ulong(thread_id), ctypes.py_object())  # it ran on between look and injection
         return False
-    return True
 
 
-def _run_of(thread_id: int, actor: object) -> bool | None:
-    """Whether the thread is in code of ``actor``'s own; None if it does not run ``actor`` any more."""
+def _in_own_code(thread_id: int, actor: Actor) -> bool:
+    """Whether the thread is in user code that the runtime called for ``actor``.
+
+    The thread may run on while its stack is read; then a frame may have lost the one below, and the answer is no.
+    """
     frame: FrameType | None = sys._current_frames().get(thread_id)
-    in_own_code: bool | None = None
     above_runtime = False
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         if not is_own(module):
-            above_runtime = in_own_code is None or above_runtime
+            above_runtime = True
         elif not module.startswith("pykka"):
-            is_its_run = frame.f_locals.get("actor") is actor
-            if in_own_code is None:
-                in_own_code = is_its_run and above_runtime
-            if is_its_run:
-                return in_own_code
+            return above_runtime and frame.f_locals.get("actor") is actor
         frame = frame.f_back
-    return None
+    return False
 
 
 def inject_into_call(thread_id: int, error: type[BaseException], base: CodeType) -> bool:
@@ -115,7 +125,8 @@ def inject_into_call(thread_id: int, error: type[BaseException], base: CodeType)
 
 
 def forget_pending(thread_id: int) -> None:
-    """Take back an injected exception that has not landed yet."""
+    """The run that was to be ended is over: take back an injected exception that has not landed yet."""
+    struck.pop(thread_id, None)
     _raise_in_thread(ctypes.c_ulong(thread_id), ctypes.py_object())
 
 

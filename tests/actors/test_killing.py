@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from understudy import Actor, ActorError, ActorSystem, Mailbox, Message, handles
+from understudy import Actor, ActorError, ActorRef, ActorSystem, Mailbox, Message, handles
+from understudy.messages.errors import MailboxFull
 
 
 class Spin(Message[None]):
@@ -38,8 +39,8 @@ class Stuck(Actor):
     @handles
     def spin(self, message: Spin) -> None:
         sink = self.lookup("sink")
-        self.begun.set()
         try:
+            self.begun.set()  # within: an exception at a loop's very start belongs to what stands before the loop
             while True:
                 if message.how == "sleep":
                     time.sleep(0.001)
@@ -58,6 +59,15 @@ class StuckOnThread(Stuck):
     dispatcher = "thread"
 
 
+def answered(sink: ActorRef[Sink]) -> str:
+    """Ask until there is room in its mailbox."""
+    while True:
+        try:
+            return sink.ask(Ping(), timeout=10)
+        except MailboxFull:
+            continue
+
+
 @pytest.mark.parametrize("how", ["python", "sleep", "tell", "ask"])
 @pytest.mark.parametrize("kind", [Stuck, StuckOnThread])
 def test_a_handler_that_never_returns_is_killed_and_whom_it_was_busy_with_is_unharmed(
@@ -74,5 +84,5 @@ def test_a_handler_that_never_returns_is_killed_and_whom_it_was_busy_with_is_unh
             answer.get(timeout=10)
         assert raised.value.kind == "actor.handler.killed"
         assert hit.wait(10), "the exception never reached the handler"
-        assert sink.ask(Ping(), timeout=10) == "pong"
+        assert answered(sink) == "pong"
         assert system.abandoned == 1
