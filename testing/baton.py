@@ -151,7 +151,7 @@ class Baton:
         if self.inside:
             self.trace.append((self.now, "wait", waiter.who, ""))
             self.parked.append(waiter)
-            self._pass_on(waiter)
+            self._pass_on(self._next(waiter), waiter)
             self.trace.append((self.now, "resume", waiter.who, ""))
         else:
             self._call(waiter)
@@ -179,21 +179,21 @@ class Baton:
         """Wait on a thread from outside, which takes the baton up if nobody has it."""
         with self._guard:
             self._callers.append(waiter)
-            take, self._driven = not self._driven, True
+            holds, self._driven = not self._driven, True
         try:
-            if take:
-                self._pass_on(waiter)
-            else:
-                waiter.gate.acquire()
-        except BaseException:  # an interrupt reached the sleeping thread: the drivers must not wait for it
+            chosen = self._next(waiter) if holds else None
+            holds = False
+            self._pass_on(chosen, waiter)
+        except BaseException:  # an interrupt (Ctrl-C, a time-out of the test) reached this thread: nobody waits here
             with self._guard:
                 if waiter in self._callers:
                     self._callers.remove(waiter)
+                if holds:
+                    self._driven = False
             raise
 
-    def _pass_on(self, me: Waiter) -> None:
-        """Give the baton to whoever is next, and return when it has come back."""
-        chosen = self._next(me)
+    def _pass_on(self, chosen: Any, me: Waiter) -> None:
+        """Give the baton to whoever was chosen, and return when it has come to ``me``."""
         if chosen is me:
             return
         if isinstance(chosen, Waiter):
@@ -259,6 +259,8 @@ class Baton:
     def _dismiss(self, caller: Waiter, me: Waiter | None) -> bool:
         """Let a caller go on. Returns whether it takes the baton with it: it does if nobody else calls."""
         with self._guard:
+            if caller not in self._callers:  # interrupted just now
+                return False
             self._callers.remove(caller)
             self._driven = bool(self._callers)
         if not self._driven:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal, TypedDict, Unpack
 
+from ..actors.actor import Actor
 from ..supervisors.keeper import Keeper
 
-if TYPE_CHECKING:
-    import random
-
-    from ..actors.actor import Actor
-
-__all__ = ["Fault", "FaultPlan", "InjectedCrash"]
+__all__ = ["Fault", "FaultPlan", "InjectedCrash", "Which"]
 
 FaultKind = Literal["crash", "drop", "duplicate", "delay", "slow", "hang"]
 
@@ -23,20 +19,22 @@ class InjectedCrash(RuntimeError):
     """What a handler raises that a fault plan lets crash."""
 
 
-@dataclass(slots=True)
-class Fault:
-    """One rule of a plan; it strikes messages that are about to be handled.
+class Which(TypedDict, total=False):
+    """Which messages a fault strikes; see ``FaultPlan``."""
 
-    Attributes:
-        kind: what happens to them.
-        path: the actor's path, or a pattern such as ``shop/*``; None: any.
-        actor: its class or a base of it; None: any.
-        message: the message's type or a base of it; None: any.
-        at: the first message to be struck, counted from 1 among those that match.
-        times: how many are struck; None: all from then on.
-        rate: the probability for each of them, drawn from the seed.
-        seconds: of virtual time, for ``delay`` and ``slow``.
-        error: what ``crash`` raises.
+    actor: type[Actor]
+    message: type
+    at: int
+    times: int | None
+    rate: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fault:
+    """One rule of a plan; its fields are described there.
+
+    Raises:
+        ValueError: for a number that makes no sense.
     """
 
     kind: FaultKind
@@ -47,23 +45,18 @@ class Fault:
     times: int | None = 1
     rate: float = 1.0
     seconds: float = 0.0
-    error: Callable[[], BaseException] = field(default=lambda: InjectedCrash("a fault plan let it crash"))
-    seen: int = 0
-    struck: int = 0
+    error: Callable[[], BaseException] | None = None
 
-    def strikes(self, path: str, actor_class: type, message: Any, chance: random.Random) -> bool:
-        """Whether it strikes this message; counts it."""
-        if not self._matches(path, actor_class, message):
-            return False
-        self.seen += 1
-        if self.seen < self.at or (self.times is not None and self.struck >= self.times):
-            return False
-        if self.rate < 1.0 and chance.random() >= self.rate:
-            return False
-        self.struck += 1
-        return True
+    def __post_init__(self) -> None:
+        if self.at < 1 or (self.times is not None and self.times < 1):
+            raise ValueError(f"at={self.at}, times={self.times}: messages are counted from 1")
+        if not 0.0 <= self.rate <= 1.0:
+            raise ValueError(f"rate={self.rate}: give a probability, 0 to 1")
+        if self.seconds < 0.0:
+            raise ValueError(f"seconds={self.seconds}: time does not run backwards")
 
-    def _matches(self, path: str, actor_class: type, message: Any) -> bool:
+    def matches(self, path: str, actor_class: type, message: Any) -> bool:
+        """Whether the rule concerns this message to this actor."""
         if issubclass(actor_class, Keeper) and self.actor is None and self.path != path:
             return False
         return (
@@ -76,62 +69,52 @@ class Fault:
 class FaultPlan:
     """A list of faults, in the order they are tried; at most one strikes a message.
 
-    Every method adds a rule and returns the plan, so that plans read as one expression::
+    Every method adds one and returns the plan, so that a plan reads as one expression::
 
         FaultPlan().crash("shop/mutator", at=3).drop(message=Heartbeat, rate=0.1, times=None)
 
-    A plan counts what it has seen, so each simulation takes one of its own. Which messages a rule concerns
-    is said by ``path`` (a pattern such as ``shop/*``), ``actor`` and ``message`` (classes); which of those
-    by ``at`` (the k-th, counted from 1), ``times`` (how many from there on; None: all) and ``rate`` (a
-    probability, drawn from the simulation's seed). Supervisors are spared, unless a rule gives their very path
-    or their class.
+    A fault strikes messages that an actor is about to handle:
+
+    - ``path``: the actor's path, or a pattern such as ``shop/*``; any, unless given;
+    - ``actor``: its class, or a base of it;
+    - ``message``: the message's type, or a base of it;
+    - ``at``: the first one to be struck, counted from 1 among those that match the above;
+    - ``times``: how many are struck, 1 unless given; None: all from then on;
+    - ``rate``: the probability for each of them, drawn from the simulation's seed.
+
+    Supervisors are spared, unless a fault gives their very path or their class. What a batch handler takes along
+    beside the first message is not looked at.
     """
 
     def __init__(self) -> None:
         self.faults: list[Fault] = []
 
     def crash(
-        self, path: str | None = None, *, error: Callable[[], BaseException] | None = None, **which: Any
+        self, path: str | None = None, *, error: Callable[[], BaseException] | None = None, **which: Unpack[Which]
     ) -> FaultPlan:
         """The handler raises ``error()`` instead of handling the message; by default an ``InjectedCrash``."""
-        fault = self._add("crash", path, **which)
-        if error is not None:
-            fault.error = error
-        return self
+        return self._add(Fault(kind="crash", path=path, error=error, **which))
 
-    def drop(self, path: str | None = None, **which: Any) -> FaultPlan:
+    def drop(self, path: str | None = None, **which: Unpack[Which]) -> FaultPlan:
         """The message is lost: nobody handles it, nobody answers."""
-        self._add("drop", path, **which)
-        return self
+        return self._add(Fault(kind="drop", path=path, **which))
 
-    def duplicate(self, path: str | None = None, **which: Any) -> FaultPlan:
+    def duplicate(self, path: str | None = None, **which: Unpack[Which]) -> FaultPlan:
         """The message is handled twice in a row; an asker gets the first reply."""
-        self._add("duplicate", path, **which)
-        return self
+        return self._add(Fault(kind="duplicate", path=path, **which))
 
-    def delay(self, seconds: float, path: str | None = None, **which: Any) -> FaultPlan:
-        """The message comes ``seconds`` later, behind whatever came meanwhile."""
-        self._add("delay", path, seconds=seconds, **which)
-        return self
+    def delay(self, seconds: float, path: str | None = None, **which: Unpack[Which]) -> FaultPlan:
+        """The message comes ``seconds`` (virtual) later, behind whatever came meanwhile."""
+        return self._add(Fault(kind="delay", path=path, seconds=seconds, **which))
 
-    def slow(self, seconds: float, path: str | None = None, **which: Any) -> FaultPlan:
-        """The handler takes ``seconds`` longer; what comes for the actor meanwhile waits."""
-        self._add("slow", path, seconds=seconds, **which)
-        return self
+    def slow(self, seconds: float, path: str | None = None, **which: Unpack[Which]) -> FaultPlan:
+        """The handler takes ``seconds`` (virtual) longer; what comes for the actor meanwhile waits."""
+        return self._add(Fault(kind="slow", path=path, seconds=seconds, **which))
 
-    def hang(self, path: str | None = None, **which: Any) -> FaultPlan:
+    def hang(self, path: str | None = None, **which: Unpack[Which]) -> FaultPlan:
         """The handler never returns; only killing its incarnation ends it."""
-        self._add("hang", path, **which)
-        return self
+        return self._add(Fault(kind="hang", path=path, **which))
 
-    def strike(self, path: str, actor_class: type, message: Any, chance: random.Random) -> Fault | None:
-        """The fault that strikes a message, if one does. Every rule before it counts the message too."""
-        for fault in self.faults:
-            if fault.strikes(path, actor_class, message, chance):
-                return fault
-        return None
-
-    def _add(self, kind: FaultKind, path: str | None, **which: Any) -> Fault:
-        fault = Fault(kind, path, **which)
+    def _add(self, fault: Fault) -> FaultPlan:
         self.faults.append(fault)
-        return fault
+        return self

@@ -14,7 +14,7 @@ from ..actors import execution
 from ..actors.handlers import HandlerTable
 from ..actors.request import Request
 from ..actors.timers import Timer
-from .faults import Fault, FaultPlan
+from .faults import Fault, FaultPlan, InjectedCrash
 
 if TYPE_CHECKING:
     from ..actors.cell import Cell
@@ -27,7 +27,9 @@ class Striker:
     """Asks the plan about every message, and makes happen what it says."""
 
     def __init__(self, plan: FaultPlan, baton: Baton, chance: random.Random) -> None:
-        self._plan = plan
+        self._faults = tuple(plan.faults)
+        self._seen = [0] * len(self._faults)
+        self._struck = [0] * len(self._faults)
         self._baton = baton
         self._chance = chance
         self._spared: dict[int, Request[Any]] = {}
@@ -41,7 +43,7 @@ class Striker:
         message = item.message if type(item) is Request else item
         if self._spared.pop(id(item), None) is not None or type(message) is ActorStop or self._is_late(item):
             return True
-        fault = self._plan.strike(path, cell.actor_class, message, self._chance)
+        fault = self._choose(path, cell.actor_class, message)
         if fault is None:
             return True
         self._baton.trace.append((self._baton.now, fault.kind, path, type(message).__name__))
@@ -57,6 +59,20 @@ class Striker:
         else:
             _stand_in(cell, fault, type(message))
         return True
+
+    def _choose(self, path: str, actor_class: type, message: Any) -> Fault | None:
+        """The first fault that strikes the message; those before it count it, too."""
+        for number, fault in enumerate(self._faults):
+            if not fault.matches(path, actor_class, message):
+                continue
+            self._seen[number] += 1
+            if self._seen[number] < fault.at or (fault.times is not None and self._struck[number] >= fault.times):
+                continue
+            if fault.rate < 1.0 and self._chance.random() >= fault.rate:
+                continue
+            self._struck[number] += 1
+            return fault
+        return None
 
     def _is_late(self, item: Any) -> bool:
         """Whether nobody waits for it any more, so that the run loop will not hand it to the handler."""
@@ -90,7 +106,7 @@ def _stand_in(cell: Cell, fault: Fault, message_type: type) -> None:
 
     def crash(actor: Any, message: Any) -> Any:
         cell.handlers = table
-        raise fault.error()
+        raise InjectedCrash("a fault plan let it crash") if fault.error is None else fault.error()
 
     def take_time(actor: Any, message: Any) -> Any:
         cell.handlers = table

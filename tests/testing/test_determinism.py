@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import random
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +43,14 @@ def a_run(seed: int) -> SimulatedDispatcher:
         simulation.advance(20.0)
         assert all(future.done for future in asked)
     return simulation
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """Thousands of crashes on purpose need no log."""
+    logging.disable(logging.CRITICAL)
+    yield
+    logging.disable(logging.NOTSET)
 
 
 def test_the_same_seed_takes_the_same_steps_on_every_run() -> None:

@@ -43,6 +43,19 @@ def struck(simulation: SimulatedDispatcher) -> list[tuple[str, str, str]]:
     return [step[1:] for step in simulation.trace if step[1] in ("crash", "drop", "duplicate", "delay", "slow", "hang")]
 
 
+def test_a_plan_serves_several_simulations_each_counts_for_itself() -> None:
+    plan = FaultPlan().drop("a", at=2)
+    assert noted(plan, count=3) == noted(plan, count=3) == [0, 2]
+
+
+@pytest.mark.parametrize("wrong", [{"at": 0}, {"times": 0}, {"rate": 1.5}, {"rate": -0.1}])
+def test_a_number_that_makes_no_sense_is_refused(wrong: Any) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        FaultPlan().drop(**wrong)
+    with pytest.raises(ValueError, match="backwards"):
+        FaultPlan().delay(-1.0)
+
+
 # --- which messages --------------------------------------------------------------------------------------
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import threading
 import time
 
@@ -222,7 +223,7 @@ def test_several_threads_may_wait_at_once(simulation: SimulatedDispatcher) -> No
         slow = system.spawn(Sleeper, name="s")
         answers: list[float] = []
         threads = [
-            threading.Thread(target=lambda seconds=seconds: answers.append(slow.ask(Sleep(seconds))))  # type: ignore[misc]
+            threading.Thread(target=lambda seconds=seconds: answers.append(slow.ask(Sleep(seconds))))
             for seconds in (3.0, 1.0, 2.0)
         ]
         for thread in threads:
@@ -233,6 +234,23 @@ def test_several_threads_may_wait_at_once(simulation: SimulatedDispatcher) -> No
 
 
 # --- coroutines ------------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_wait_leaves_the_simulation_usable(simulation: SimulatedDispatcher) -> None:
+    """Ctrl-C, or the time-out of a test, reaches the thread that waits while a handler runs on another one."""
+
+    class Interrupting(Actor):
+        @handles
+        def count(self, _message: Count) -> int:
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+            return 1
+
+    with ActorSystem("x", dispatcher=simulation) as system:
+        system.spawn(Interrupting, name="a")
+        system.spawn(Counter, name="b")
+        with pytest.raises(KeyboardInterrupt):
+            system.ask("a", Count())
+        assert system.ask("b", Count()) == 1
 
 
 def test_coroutines_sleep_in_virtual_time(simulation: SimulatedDispatcher) -> None:
@@ -250,16 +268,16 @@ def test_the_test_may_be_a_coroutine_too(simulation: SimulatedDispatcher) -> Non
         system.spawn(Sleeper, name="s")
         system.spawn(Counter, name="a")
 
-        async def main() -> list[float]:
+        async def main() -> tuple[float, float]:
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(10.0):
                     await system.ask("s", Sleep(60.0), block=False, timeout=None)
             assert asyncio.get_running_loop().time() == 10.0
-            return await asyncio.gather(
-                system.ask("s", Sleep(60.0), block=False, timeout=None), system.ask("a", Count(), block=False)
-            )
+            asked = system.ask("s", Sleep(60.0), block=False, timeout=None)
+            other, slept = await asyncio.gather(asked, asyncio.sleep(5.0, 1.0))
+            return other, slept
 
-        assert simulation.run(main()) == [120.0, 1]
+        assert simulation.run(main()) == (120.0, 1.0)
 
 
 def test_a_coroutine_may_send_blocking_work_to_a_thread_which_is_a_step(simulation: SimulatedDispatcher) -> None:
