@@ -66,7 +66,7 @@ format: $(VENV)/.dev ## apply the formatter and the linter's safe fixes
 
 .PHONY: bench
 bench: $(VENV)/.run ## Understudy and pykka in turn, ratios of medians; a million supervised actors
-	@$(bin)/python benchmarks $(ARGS)
+	@$(bin)/python -m benchmarks $(ARGS)
 
 .PHONY: conformance
 conformance: $(VENV)/.test ## pykka's own suite, unedited, on our actors and futures

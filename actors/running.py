@@ -34,7 +34,7 @@ SLOW_FOR = 1.0
 """Seconds: the longest such while. It is ``SLOW_TIMES`` what the handler took, so that a handler which was
 merely interrupted for one switch of threads is trusted again soon."""
 
-SLOW_TIMES = 50
+SLOW_TIMES = 10
 
 MAX_ASSIST_DEPTH = 24
 """How many assisted asks may be nested on one thread's stack."""

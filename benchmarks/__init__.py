@@ -1,0 +1,1 @@
+"""Measurements, never assertions: Understudy and pykka in turn in one process, and a million supervised actors."""
