@@ -34,7 +34,7 @@ from .reasons import ActorKilled, WorkCancelled
 if TYPE_CHECKING:
     from .actor import Actor
     from .dispatch.background import Background
-    from .execution import Party
+    from .execution import Party, Wait
     from .runtime import Runtime
     from .timers import Timer
 
@@ -99,7 +99,7 @@ class BackgroundTask(Generic[T]):
         self.cancelled = False
         self.deadline = deadline
         self.latch: threading.Lock | None = None
-        self.waiting_on: tuple[Party, ...] = ()
+        self.waiting_on: tuple[Party | Wait, ...] = ()
         self.result: Future[T] = Future()
         self.result.target = self
         self.ended: Future[None] = Future()

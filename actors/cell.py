@@ -18,7 +18,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 from pykka.messages import _ActorStop as ActorStop
@@ -45,7 +45,7 @@ STARTING, RUNNING, SUSPENDED, CLOSED = range(4)
 class Parent(Protocol):
     """Who supervises a cell: another cell, or the system itself above the topmost one."""
 
-    waiting_on: tuple[execution.Party, ...]
+    waiting_on: tuple[execution.Party | execution.Wait, ...]
 
     @property
     def path(self) -> str:
@@ -141,8 +141,8 @@ class Cell:
         self.runner = 0
         self.depth = 0
         self.latch: threading.Lock | None = None
-        self.waiting_on: tuple[execution.Party, ...] = ()
-        self.room_waiters: deque[threading.Lock] | None = None
+        self.waiting_on: tuple[execution.Party | execution.Wait, ...] = ()
+        self.room_waiters: deque[_Turn] | None = None
         self.slow_until = 0.0
         self.state = STARTING
         self.incarnation = 0
@@ -347,7 +347,7 @@ class Cell:
         waiters = self.room_waiters
         while waiters:
             try:
-                execution.free(waiters.popleft())
+                waiters.popleft().come()
             except IndexError:
                 return
             if not everyone:
@@ -387,49 +387,58 @@ class Cell:
         if here is self or execution.on_event_loop():
             return False
         deadline = item.deadline if type(item) is Request else execution.inherited_deadline(here)
-        if here is not None:
-            execution.enter_wait(here, self)
-        try:
-            while not self._put_if_room(item, deadline):
-                self._refuse_if_gone(verb, kind)
-                if deadline is not None and self.runtime.clock() >= deadline:
-                    raise AskTimeout(
-                        f"no room in the mailbox of {self.describe()} before the deadline",
-                        actor=self.path,
-                        target=self.path,
-                        verb=verb,
-                        message_type=kind,
-                    )
-        finally:
-            if here is not None:
-                execution.leave_wait(here, self)
+        while not self._put_if_room(item, deadline, here):
+            self._refuse_if_gone(verb, kind)
+            if deadline is not None and self.runtime.clock() >= deadline:
+                raise AskTimeout(
+                    f"no room in the mailbox of {self.describe()} before the deadline",
+                    actor=self.path,
+                    target=self.path,
+                    verb=verb,
+                    message_type=kind,
+                )
         return True
 
-    def _put_if_room(self, item: Any, deadline: float | None) -> bool:
+    def _put_if_room(self, item: Any, deadline: float | None, here: execution.Party | None) -> bool:
         """Wait once for a turn and put ``item`` where there is room then; False: try again, or give up."""
-        latch = threading.Lock()
-        latch.acquire()
+        turn = _Turn()
         with _naming:
             if self.room_waiters is None:
                 self.room_waiters = deque()
-        self.room_waiters.append(latch)
+        self.room_waiters.append(turn)
         try:
-            if len(self.queue) >= self.limit > 0:
-                timeout = None if deadline is None else max(0.0, deadline - self.runtime.clock())
-                execution.wait(latch, timeout, self)
+            with execution.Blocking(here, self, turn) if here is not None else nullcontext():
+                if len(self.queue) >= self.limit > 0:
+                    timeout = None if deadline is None else max(0.0, deadline - self.runtime.clock())
+                    execution.wait(turn.latch, timeout, self)
             if len(self.queue) >= self.limit:
                 return False
             self.put_always(item)
             return True
         finally:
             with suppress(ValueError):  # it had its turn
-                self.room_waiters.remove(latch)
+                self.room_waiters.remove(turn)
             if len(self.queue) < self.limit:
                 self.admit()  # whoever leaves room, by giving up or because there is more of it, passes the turn on
 
     def __repr__(self) -> str:
         state = ("starting", "running", "suspended", "closed")[self.state]
         return f"<Cell {self.path} {state} incarnation={self.incarnation} waiting={len(self.queue)}>"
+
+
+class _Turn:
+    """A sender's place in the line for room. ``done``: its turn has come, which releases ``latch``."""
+
+    __slots__ = ("done", "latch")
+
+    def __init__(self) -> None:
+        self.done = False
+        self.latch = threading.Lock()
+        self.latch.acquire()
+
+    def come(self) -> None:
+        self.done = True
+        execution.free(self.latch)
 
 
 _naming = threading.Lock()

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import sys
 import threading
+from collections.abc import Iterator
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 
@@ -23,10 +24,11 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 __all__ = [
+    "Blocking",
     "Ground",
     "Party",
+    "Wait",
     "current",
-    "enter_wait",
     "free",
     "host",
     "inherited_deadline",
@@ -54,7 +56,7 @@ class Party(Protocol):
     runtime: Runtime
     latch: threading.Lock | None
     """What its thread waits for now; whoever ends it by force releases it."""
-    waiting_on: tuple[Party, ...]
+    waiting_on: tuple[Party | Wait, ...]
 
     @property
     def path(self) -> str:
@@ -171,34 +173,118 @@ def refuse_cycle(waiter: Party, target: Party) -> None:
         raise AskCycle(f"the ask would wait for itself: {loop}", actor=waiter.path, target=target.path, verb="ask")
 
 
-def enter_wait(waiter: Party, target: Party) -> None:
-    """Note that ``waiter`` waits for ``target``; refuse it if that closes a cycle.
+class Settled(Protocol):
+    """Something that comes about, such as a future's outcome."""
 
-    The note is made before the check, so that of two actors which begin to wait for each other at the
-    same moment at least one sees the other.
+    @property
+    def done(self) -> bool:
+        """Whether it has."""
+        ...
+
+
+class Wait:
+    """A context in which ``waiter`` waits for ``target``; entering it is refused where that closes a cycle.
+
+    The note that it leaves in ``waiter.waiting_on`` counts until ``event`` has come about: the waiter is on its
+    way then, though its thread may still sleep. It is made before the check, so that of two which begin to wait
+    for each other at the same moment at least one sees the other.
     """
-    waiter.waiting_on += (target,)
-    try:
-        refuse_cycle(waiter, target)
-    except AskCycle:
-        leave_wait(waiter, target)
-        raise
+
+    __slots__ = ("_event", "_waiter", "target")
+
+    def __init__(self, waiter: Party, target: Party, event: Settled) -> None:
+        self._waiter = waiter
+        self._event = event
+        self.target = target
+
+    @property
+    def over(self) -> bool:
+        """Whether what is waited for has come."""
+        return self._event.done
+
+    @property
+    def path(self) -> str:
+        """The target's."""
+        return self.target.path
+
+    def __enter__(self) -> None:
+        self._waiter.waiting_on += (self,)
+        try:
+            refuse_cycle(self._waiter, self.target)
+        except AskCycle:
+            leave_wait(self._waiter, self)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        leave_wait(self._waiter, self)
 
 
-def leave_wait(waiter: _Waiting, target: Party) -> None:
-    """Take one note of ``waiter`` waiting for ``target`` back."""
+class Blocking(Wait):
+    """As ``Wait``, by a thread that can do nothing else meanwhile.
+
+    If it runs an event loop, it keeps everybody else on that loop waiting, which is noted too.
+    """
+
+    __slots__ = ("_before", "_loop")
+
+    def __init__(self, waiter: Party, target: Party, event: Settled) -> None:
+        super().__init__(waiter, target, event)
+        self._loop = host.loop_of
+        self._before: Party | None = None
+
+    def __enter__(self) -> None:
+        if self._loop is not None:
+            self._before = _blockers.get(self._loop)
+            _blockers[self._loop] = self._waiter
+        try:
+            super().__enter__()
+        except AskCycle:
+            self._free_loop()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        self._free_loop()
+
+    def _free_loop(self) -> None:
+        if self._loop is None:
+            return
+        if self._before is None:
+            _blockers.pop(self._loop, None)
+        else:
+            _blockers[self._loop] = self._before
+
+
+def leave_wait(waiter: _Waiting, note: Party | Wait) -> None:
+    """Take one note of ``waiter`` waiting back."""
     notes = waiter.waiting_on
-    if notes == (target,):
+    if len(notes) == 1 and notes[0] is note:
         waiter.waiting_on = ()
     else:
-        at = notes.index(target)
+        at = notes.index(note)
         waiter.waiting_on = notes[:at] + notes[at + 1 :]
+
+
+_blockers: dict[Ground, Party] = {}
+"""Who blocks the thread of an event loop; everybody on that loop waits for it."""
+
+
+def _waited_for(party: Party) -> Iterator[Party]:
+    for note in party.waiting_on:
+        if not isinstance(note, Wait):
+            yield note
+        elif not note.over:
+            yield note.target
+    if _blockers:
+        blocker = _blockers.get(party.dispatcher)
+        if blocker is not None and blocker is not party:
+            yield blocker
 
 
 class _Waiting(Protocol):
     """What is noted of who waits."""
 
-    waiting_on: tuple[Party, ...]
+    waiting_on: tuple[Party | Wait, ...]
 
 
 def _chain_between(start: Party, goal: Party) -> tuple[Party, ...] | None:
@@ -209,7 +295,7 @@ def _chain_between(start: Party, goal: Party) -> tuple[Party, ...] | None:
     seen = {start}
     while paths:
         path = paths.pop()
-        for following in path[-1].waiting_on:
+        for following in _waited_for(path[-1]):
             if following is goal:
                 return (*path, goal)
             if following not in seen:

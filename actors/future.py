@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pykka
 
-from ..messages.errors import ActorError, AskTimeout
+from ..messages.errors import ActorError, AskCycle, AskTimeout
 from . import execution
 from .timers import Timer
 
@@ -45,7 +45,7 @@ class Future(pykka.Future[T]):
     target: Party | None = None
     """Who will answer, where that is known: waiting for it may close a cycle."""
     ground: Party | None = None
-    """A cell on whose dispatcher the answer comes about, without being asked for it."""
+    """A cell on whose dispatcher the answer comes about, where the wait for it needs no note, or has one."""
     method: str | None = None
     """For the future of an ask: the name that its caller gave the call, or nothing."""
 
@@ -196,11 +196,12 @@ class Future(pykka.Future[T]):
         if here is None or target is None:
             yield from settled.__await__()
             return
-        self._note_wait(here, target)
         try:
-            yield from settled.__await__()
-        finally:
-            execution.leave_wait(here, target)
+            with execution.Wait(here, target, self):
+                yield from settled.__await__()
+        except AskCycle as cycle:
+            self.try_fail(cycle)
+            raise
 
     def _forget(self, callback: Callable[[], None]) -> None:
         """Who waited has gone: a wait that is begun again and again must not pile callbacks up."""
@@ -228,14 +229,15 @@ class Future(pykka.Future[T]):
 
     def _wait(self, timeout: float | None) -> None:
         here, target = execution.current.get(), self.target
-        if here is not None and target is not None:
-            self._note_wait(here, target)
-            try:
+        if here is None or target is None:
+            self._block(timeout, target or self.ground)
+            return
+        try:
+            with execution.Blocking(here, target, self):
                 self._block(timeout, target)
-            finally:
-                execution.leave_wait(here, target)
-        else:
-            self._block(timeout, target)
+        except AskCycle as cycle:
+            self.try_fail(cycle)  # what would wait for itself must not be handled either
+            raise
 
     def _block(self, timeout: float | None, target: Party | None) -> None:
         if timeout is not None and timeout <= 0 and (target is None or not target.dispatcher.drives_waiters):
@@ -249,17 +251,9 @@ class Future(pykka.Future[T]):
 
             self.on_done(wake)
             try:
-                arrived = execution.wait(latch, timeout, target or self.ground)
+                arrived = execution.wait(latch, timeout, target)
             finally:
                 self._forget(wake)
         if not arrived and self._outcome is None:
             path = "" if target is None else target.path
             raise AskTimeout(f"{timeout} seconds", actor=path, target=path, verb="ask")
-
-    def _note_wait(self, here: Party, target: Party) -> None:
-        """Note the wait, or withdraw the question: what would wait for itself must not be handled either."""
-        try:
-            execution.enter_wait(here, target)
-        except BaseException as cycle:
-            self.try_fail(cycle)
-            raise

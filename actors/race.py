@@ -28,7 +28,7 @@ from .spawning import GRACE
 if TYPE_CHECKING:
     from .actor import Actor
     from .dispatch.background import Background
-    from .execution import Party
+    from .execution import Party, Wait
     from .runtime import Runtime
 
 __all__ = ["race"]
@@ -121,7 +121,7 @@ class _Race:
 
     def __init__(self, runtime: Runtime, owner: Actor | None, entrants: list[_Entrant], grace: float) -> None:
         self.runtime = runtime
-        self.waiting_on: tuple[Party, ...] = tuple(each.party for each in entrants if each.party is not None)
+        self.waiting_on: tuple[Party | Wait, ...] = tuple(each.party for each in entrants if each.party is not None)
         self._where = runtime.name if owner is None else owner._cell.path
         self._entrants = entrants
         self._grace = grace

@@ -195,19 +195,25 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
                 request: Request[Any] = Request(message, None, deadline)
                 if running.can_assist(cell, request, here):
                     return running.assist(cell, request, here)
-                future = request.reply_to = Future()
-                future.target = cell
-                cell.queue.append(request)
-                cell.dispatcher.ready(cell)
-            else:
-                future = self._enqueue(message, deadline, here)
-            wait = None if deadline is None else max(0.0, deadline - cell.runtime.clock())
-            return future.get(timeout=wait)
+                cell.settle()  # not here, then
+            self._refuse_for_ever(message, here)
+            future: Future[Any] = Future()
+            future.ground = cell
+            if here is None:
+                return self._ask_and_wait(message, deadline, future)
+            with execution.Blocking(here, cell, future):  # begins before anybody can hear of the question
+                return self._ask_and_wait(message, deadline, future)
         except ActorError as error:
             error.note_call(method, cell.path, "ask")
             raise
 
-    def _enqueue(self, message: Any, deadline: float | None, here: Party | None) -> Future[Any]:
+    def _ask_and_wait(self, message: Any, deadline: float | None, future: Future[Any]) -> Any:
+        cell = self._cell
+        cell.put(Request(message, future, deadline))
+        return future.get(timeout=None if deadline is None else max(0.0, deadline - cell.runtime.clock()))
+
+    def _refuse_for_ever(self, message: Any, here: Party | None) -> None:
+        """Refuse what could never be answered, whoever waits for whom."""
         cell = self._cell
         if here is cell:
             raise AskCycle(
@@ -217,8 +223,6 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
                 verb="ask",
                 message_type=type(message).__name__,
             )
-        if here is not None:
-            execution.refuse_cycle(here, cell)
         if cell.dispatcher is execution.host.loop_of:
             raise LoopBlocked(
                 f"a blocking ask on the event loop's thread would wait for ever: {cell.describe()} runs on that "
@@ -228,10 +232,6 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
                 verb="ask",
                 message_type=type(message).__name__,
             )
-        future: Future[Any] = Future()
-        future.target = cell
-        cell.put(Request(message, future, deadline))
-        return future
 
     def _ask_later(self, message: Any, deadline: float | None, method: str | None) -> Future[Any]:
         cell = self._cell

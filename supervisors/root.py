@@ -25,7 +25,7 @@ class Top:
     path = ""
 
     def __init__(self, ended: Callable[[ExitReason], None]) -> None:
-        self.waiting_on: tuple[execution.Party, ...] = ()
+        self.waiting_on: tuple[execution.Party | execution.Wait, ...] = ()
         self._ended = ended
 
     def signal(self, item: Any, *, first: bool = False) -> None:

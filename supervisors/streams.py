@@ -19,7 +19,7 @@ from .task import TASK_TIMEOUT, Failed, Task, TaskOutcome, settling
 if TYPE_CHECKING:
     from ..actors.cell import Cell
     from ..actors.dispatch.background import Background
-    from ..actors.execution import Party
+    from ..actors.execution import Party, Wait
 
 __all__ = ["OnTimeout", "StreamKeywords", "StreamOptions", "TaskStream"]
 
@@ -147,7 +147,7 @@ class _Window(Generic[T, R]):
 
     def __init__(self, stream: TaskStream[T, R]) -> None:
         self.runtime = stream.supervisor.runtime
-        self.waiting_on: tuple[Party, ...] = ()
+        self.waiting_on: tuple[Party | Wait, ...] = ()
         self._stream = stream
         self._options = stream.options
         self._items = iter(stream.items)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -20,10 +20,9 @@ here = threading.get_ident
 
 
 @pytest.fixture(autouse=True)
-def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Every handler takes no time at all, however busy the machine is; what was learned is forgotten again."""
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every handler takes no time at all, however busy the machine is; what was learned before is forgotten."""
     monkeypatch.setattr(running, "perf_counter", lambda: 0.0)
-    yield
     for player in (Player, ThreadPlayer, LoopPlayer):
         player._table.quick.clear()
 

@@ -75,7 +75,7 @@ def test_a_handler_that_never_returns_is_killed_and_whom_it_was_busy_with_is_unh
 ) -> None:
     begun, hit = threading.Event(), threading.Event()
     with ActorSystem("kill") as system:
-        sink = system.spawn(Sink, name="sink", mailbox=Mailbox(100))
+        sink = system.spawn(Sink, name="sink", mailbox=Mailbox(100, overflow="drop_oldest"))
         stuck = system.spawn(kind, begun, hit, shutdown=0.05)
         answer = stuck.ask(Spin(how), block=False)
         assert begun.wait(10)
