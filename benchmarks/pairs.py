@@ -133,7 +133,8 @@ def tell(system: ActorSystem) -> tuple[float, float]:
         assert theirs.ask(1) % (TELLS + 1) == 0
 
     figures = timed(tell_ours, TELLS), timed(tell_theirs, TELLS)
-    ours.stop(), theirs.stop()
+    ours.stop()
+    theirs.stop()
     return figures
 
 
@@ -145,7 +146,8 @@ def ask(system: ActorSystem) -> tuple[float, float]:
         timed(lambda: [ours.ask(message) for _ in range(ASKS)], ASKS),
         timed(lambda: [theirs.ask(1) for _ in range(ASKS)], ASKS),
     )
-    ours.stop(), theirs.stop()
+    ours.stop()
+    theirs.stop()
     return figures
 
 
@@ -157,7 +159,8 @@ def ping_pong(system: ActorSystem) -> tuple[float, float]:
         player.proxy().other = other
     their_over = threading.Event()
     theirs = [PykkaPlayer.start(their_over) for _ in range(2)]
-    theirs[0].tell(theirs[1]), theirs[1].tell(theirs[0])
+    theirs[0].tell(theirs[1])
+    theirs[1].tell(theirs[0])
 
     def play_ours() -> None:
         ours[0].tell(Ball(BALLS))
@@ -168,7 +171,8 @@ def ping_pong(system: ActorSystem) -> tuple[float, float]:
         their_over.wait()
 
     figures = timed(play_ours, BALLS), timed(play_theirs, BALLS)
-    for ref in (*ours, *theirs):
+    everybody: list[pykka.ActorRef[Any]] = [*ours, *theirs]
+    for ref in everybody:
         ref.stop()
     return figures
 
