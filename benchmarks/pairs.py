@@ -130,7 +130,7 @@ def tell(system: ActorSystem) -> tuple[float, float]:
     def tell_theirs() -> None:
         for _ in range(TELLS):
             theirs.tell(1)
-        assert theirs.ask(1) % (TELLS + 1) == 0
+        assert int(theirs.ask(1, block=True)) % (TELLS + 1) == 0
 
     figures = timed(tell_ours, TELLS), timed(tell_theirs, TELLS)
     ours.stop()
