@@ -220,6 +220,7 @@ class SupervisorGaveUp(Event, frozen=True, kw_only=True):
     reason: str
     intensity: int
     period: float
+    error: BaseException
 
     def text(self) -> str:
         """What happened, as one line."""

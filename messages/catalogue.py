@@ -310,9 +310,6 @@ CATALOGUE: tuple[Entry, ...] = (
     Entry(K.CRYPTER_FAILED, e.EncryptionError, 422, NO,
           "The data could not be encrypted or decrypted; nothing was sent in the clear.",
           "Check that both sides have the same key, and that the data is whole."),
-    Entry(K.CRYPTER_KEY_INVALID, e.EncryptionError, 500, NO,
-          "The encryption's configuration is not usable.",
-          "Supply a secret, a passphrase and a unique key, none of them empty."),
 )
 # fmt: on
 

@@ -154,4 +154,3 @@ class ErrorKind(StrEnum):
     # files and encryption
     FILE_UNREADABLE = "file.unreadable"
     CRYPTER_FAILED = "crypter.failed"
-    CRYPTER_KEY_INVALID = "crypter.key.invalid"

@@ -23,7 +23,7 @@ from ..actors.future import Future
 from ..actors.mailbox import DEFAULT_MAILBOX, Mailbox
 from ..actors.reasons import KILLED, SHUTDOWN, ExitReason
 from ..actors.ref import ActorRef, StopChild
-from ..messages.errors import AskTimeout, ChildNotFound, ConfigError, StartFailed, SupervisionError
+from ..messages.errors import AskTimeout, ChildNotFound, ConfigError, IntensityExceeded, StartFailed, SupervisionError
 from .child import Child, ChildSpec
 from .ref import SupervisorRef
 from .requests import ChildInfo, Counts, StartedChild, TryAgain
@@ -236,13 +236,24 @@ class Keeper(Actor):
         if self._intensity.allow(runtime.clock()):
             return True
         if runtime.events.wanted(SupervisorGaveUp):
+            child = record.cell.path if record.cell is not None else str(record.spec.name)
+            intensity, period = self._intensity.intensity, self._intensity.period
+            error = IntensityExceeded(
+                f"{self._cell.describe()} gave up: more than {intensity} restarts in {period:g} s, the last of {child}",
+                target=self._cell.path,
+                verb="restart",
+                actor=self._cell.path,
+                incarnation=self._cell.incarnation,
+                cause=reason.error,
+            )
             runtime.events.publish(
                 SupervisorGaveUp(
                     path=self._cell.path,
-                    child=record.cell.path if record.cell is not None else str(record.spec.name),
+                    child=child,
                     reason=str(reason),
-                    intensity=self._intensity.intensity,
-                    period=self._intensity.period,
+                    intensity=intensity,
+                    period=period,
+                    error=error,
                 )
             )
         record.status = None
