@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -102,7 +102,11 @@ class DynamicKeeper(Keeper):
                 record.status = None
         for record, ending in sorted(endings, key=lambda pair: pair[0].spec.shutdown_seconds):
             self._await_end(record, ending, now + record.spec.shutdown_seconds)
-        for record in tuple(self._children.values()):
+        self._leave_places(self._records())
+
+    def _leave_places(self, records: Iterable[Record]) -> None:
+        """Close the places of the children, also the named ones: nobody will start these children again."""
+        for record in records:
             self._close(record)
         self._children.clear()
 

@@ -140,7 +140,6 @@ class StaticSupervisor(Keeper):
             try:
                 started = self._launch(record)
             except (StartFailed, NameTaken) as error:
-                self._close(record)
                 self._stop_all()
                 self._leave_places(self._children.values())
                 raise StartFailed(

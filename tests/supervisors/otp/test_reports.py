@@ -86,7 +86,7 @@ def test_the_log_has_each_report_once_with_the_event_and_the_error_as_json(
         stage.end("sup/a")
         stage.close()
     records = [record for record in caplog.records if hasattr(record, "event")]
-    kinds = [type(record.event).__name__ for record in records]
+    kinds = [type(vars(record)["event"]).__name__ for record in records]
     assert kinds.count("ActorCrashed") == 2
     assert kinds.count("ActorRestarted") == 1
     assert kinds.count("SupervisorGaveUp") == 1
