@@ -3,10 +3,10 @@
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from .baton import Deadlock, Endless
     from .faults import FaultPlan, InjectedCrash
     from .probe import Probe, ProbeActor
     from .simulated import SimulatedDispatcher
+    from .waiter import Deadlock, Endless
 else:
     from ..messages.lazy import face
 
@@ -14,10 +14,10 @@ else:
     __getattr__, __dir__ = face(
         __name__,
         {
-            "baton": ("Deadlock", "Endless"),
             "faults": ("FaultPlan", "InjectedCrash"),
             "probe": ("Probe", "ProbeActor"),
             "simulated": ("SimulatedDispatcher",),
+            "waiter": ("Deadlock", "Endless"),
         },
     )
 

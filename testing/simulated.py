@@ -13,12 +13,13 @@ from ..actors.actor import Actor
 from ..actors.cell import Cell
 from ..actors.request import Request
 from ..actors.running import run
-from .baton import Baton, Deadlock, Endless, Step, Waiter
+from .baton import Baton, Step
 from .faults import FaultPlan
 from .loop_dispatcher import SimulatedLoopDispatcher
 from .striking import Striker
+from .waiter import Waiter
 
-__all__ = ["Deadlock", "Endless", "SimulatedDispatcher", "Step"]
+__all__ = ["SimulatedDispatcher", "Step"]
 
 T = TypeVar("T")
 
@@ -34,7 +35,7 @@ class SimulatedDispatcher:
 
     Everything runs while the test waits: in a blocking ``ask``, in ``run_until_idle`` and the like. Handlers
     may block in asks, sleep on the simulated event loop, be killed; what they do outside of the runtime
-    (``time.sleep``, threads of their own) stays real.
+    (``time.sleep``, threads of their own) stays real. A dispatcher belongs to one system, which stops it.
 
     Args:
         seed: what every choice, identifier and random number of the system follows from.
