@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol
 from ..messages.errors import AskCycle
 from . import killing
 from .reasons import ActorKilled
+from .request import Request
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -162,7 +163,11 @@ def _wait(latch: threading.Lock, timeout: float | None, target: Party | None) ->
 
 def inherited_deadline(here: Party | None) -> float | None:
     """The deadline of the request that is being handled, which what it asks for inherits."""
-    return getattr(here.current, "deadline", None) if here is not None else None
+    if here is None:
+        return None
+    handled = here.current
+    # Nothing else's: a message that was told may have a field called so.
+    return handled.deadline if type(handled) is Request or handled is here else None
 
 
 def refuse_cycle(waiter: Party, target: Party) -> None:

@@ -1,0 +1,176 @@
+"""Deadlines: set by `ask(timeout=…)`, inherited by what is asked while handling, looked at before a handler runs."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from typing import Any
+
+import pytest
+
+import pykka
+from understudy import Actor, ActorRef, ActorSystem, ErrorCode, ErrorKind, Mailbox, Message, handles
+from understudy.messages.errors import AskTimeout
+
+from .core_stage import PATIENCE, Do, LoopPlayer, Note, Player, ThreadPlayer, in_thread, kind_of, seen, stuck
+
+EVERY_DISPATCHER = pytest.mark.parametrize("player", [Player, ThreadPlayer, LoopPlayer])
+
+
+class Deadlines(Message[list[float | None]]):
+    """The deadlines that this request has on its way, with so many more asks."""
+
+    hops: int = 0
+    deadline: float = 0.0
+    """A field that happens to have this name means nothing to the runtime."""
+
+
+class Relay(Actor):
+    def __init__(self, following: ActorRef[Any] | None = None) -> None:
+        super().__init__()
+        self.following = following
+
+    @handles
+    def deadlines(self, message: Deadlines) -> list[float | None]:
+        own = self._cell.current.deadline
+        if not message.hops or self.following is None:
+            return [own]
+        return [own, *self.following.ask(Deadlines(message.hops - 1), timeout=100.0)]
+
+
+class ThreadRelay(Relay):
+    dispatcher = "thread"
+
+
+class LoopRelay(Actor):
+    def __init__(self, following: ActorRef[Any] | None = None) -> None:
+        super().__init__()
+        self.following = following
+
+    @handles
+    async def deadlines(self, message: Deadlines) -> list[float | None]:
+        own = self._cell.current.deadline
+        if not message.hops or self.following is None:
+            return [own]
+        return [own, *await self.following.ask(Deadlines(message.hops - 1), block=False, timeout=100.0)]
+
+
+@EVERY_DISPATCHER
+def test_an_ask_that_is_not_answered_in_time_fails(system: ActorSystem, player: type[Player]) -> None:
+    ref = system.spawn(player, name="slow")
+
+    def register_order() -> None:
+        ref.ask(Note(1), timeout=0.01)
+
+    with stuck(ref), pytest.raises(AskTimeout) as caught:
+        register_order()
+    assert isinstance(caught.value, pykka.Timeout)
+    response = caught.value.response
+    assert (response.code, response.kind) == (ErrorCode.MAILBOX_CHANNEL, ErrorKind.MAILBOX_TIMEOUT)
+    assert (response.method, response.retryable) == ("register_order.slow.ask", True)
+
+
+@EVERY_DISPATCHER
+def test_a_future_that_is_not_answered_in_time_fails_by_itself(system: ActorSystem, player: type[Player]) -> None:
+    ref = system.spawn(player)
+    failed = threading.Event()
+    with stuck(ref):
+        future = ref.ask(Note(1), block=False, timeout=0.01)
+        future.on_done(failed.set)
+        assert failed.wait(PATIENCE)
+    assert kind_of(lambda: future.get()) == ErrorKind.MAILBOX_TIMEOUT
+    assert seen(ref) == []
+
+
+def test_an_answer_that_comes_too_late_is_dropped(system: ActorSystem) -> None:
+    ref = system.spawn(Player)
+    entered, leave = threading.Event(), threading.Event()
+
+    def answer_late(_actor: Player) -> str:
+        entered.set()
+        assert leave.wait(PATIENCE)
+        return "late"
+
+    with pytest.raises(AskTimeout):
+        ref.ask(Do(answer_late), timeout=0.01)
+    assert entered.wait(PATIENCE)
+    leave.set()
+    assert ref.ask(Note(1), timeout=PATIENCE) == 1
+    assert ref.incarnation == 1
+
+
+@pytest.mark.parametrize("kind", [Relay, ThreadRelay, LoopRelay])
+@pytest.mark.parametrize("hops", [0, 1, 3])
+def test_a_deadline_travels_with_what_is_asked_on(system: ActorSystem, kind: type[Any], hops: int) -> None:
+    line: ActorRef[Any] | None = None
+    for _ in range(hops + 1):
+        line = system.spawn(kind, line)
+    assert line is not None
+    for _ in range(3):  # in the pool at first, on the asking thread later
+        before = system.runtime.clock()
+        deadlines = line.ask(Deadlines(hops), timeout=50.0)
+        assert len(deadlines) == hops + 1
+        assert len(set(deadlines)) == 1
+        assert before + 50.0 <= deadlines[0] <= system.runtime.clock() + 50.0
+
+
+def test_an_own_deadline_that_is_nearer_counts(system: ActorSystem) -> None:
+    line = system.spawn(Relay, system.spawn(Relay))
+    far, near = line.ask(Deadlines(1), timeout=500.0)
+    assert far > near
+
+
+def test_without_a_deadline_there_is_none(system: ActorSystem) -> None:
+    relay = system.spawn(Relay)
+    for _ in range(3):
+        assert relay.ask(Deadlines()) == [None]
+
+
+def test_what_was_told_has_no_deadline_whatever_its_fields_are_called(system: ActorSystem) -> None:
+    """A field of the message that is called `deadline` is its sender's affair."""
+    target = system.spawn(Relay)
+    answers: list[Any] = []
+    answered = threading.Event()
+
+    class Asking(Actor):
+        @handles
+        def take(self, message: Deadlines) -> None:
+            answers.append(target.ask(Deadlines()))
+            answered.set()
+
+    system.spawn(Asking).tell(Deadlines(deadline=1.0))
+    assert answered.wait(PATIENCE)
+    assert answers == [[None]]
+
+
+def test_a_wait_for_room_inherits_the_deadline(system: ActorSystem) -> None:
+    narrow = system.spawn(Player, mailbox=Mailbox(capacity=1, overflow="block"))
+    teller = system.spawn(Player)
+    with stuck(narrow):
+        narrow.tell(Note(0))
+        told = in_thread(lambda: teller.ask(Do(lambda _: kind_of(lambda: narrow.tell(Note(1)))), timeout=0.05))
+        with pytest.raises(AskTimeout):
+            told()
+    assert teller.ask(Note(1), timeout=PATIENCE) == 1
+    assert seen(narrow) == [0]
+
+
+def test_a_deadline_in_the_past_fails_at_once_and_handles_nothing(system: ActorSystem) -> None:
+    ref = system.spawn(Player)
+    with stuck(ref):
+        assert kind_of(lambda: ref.ask(Note(1), timeout=0)) == ErrorKind.MAILBOX_TIMEOUT
+        assert kind_of(lambda: ref.ask(Note(1), timeout=-1.0)) == ErrorKind.MAILBOX_TIMEOUT
+    assert seen(ref) == []
+
+
+def test_a_coroutine_may_wait_shorter_by_itself(system: ActorSystem) -> None:
+    ref = system.spawn(Player)
+
+    async def wait_shortly() -> None:
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(0.01):
+                await ref.ask(Note(1), block=False)
+
+    with stuck(ref):
+        asyncio.run(wait_shortly())
+    assert seen(ref) == [1]
