@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Generic, Literal, TypedDict, TypeVar, get_args
@@ -82,7 +82,13 @@ def _require(field: str, value: object, good: bool, wanted: str) -> None:
 
 
 class TaskStream(Generic[T, R]):
-    """What ``stream`` gives: iterate over it, by ``for`` or ``async for``. Each loop calls the work anew."""
+    """What ``stream`` gives: iterate over it, by ``for`` or ``async for``. Each loop calls the work anew.
+
+    An ``async for`` that is left early leaves its end to the event loop, as any does; to wait for it there::
+
+        async with aclosing(aiter(stream)) as outcomes:
+            async for outcome in outcomes: ...
+    """
 
     def __init__(
         self,
@@ -99,7 +105,7 @@ class TaskStream(Generic[T, R]):
         self.options = options
         self.linked = linked
 
-    def __iter__(self) -> Iterator[TaskOutcome[R]]:
+    def __iter__(self) -> Generator[TaskOutcome[R], None, None]:
         """On a thread: wait for the outcomes."""
         if execution.on_event_loop():
             raise LoopBlocked("a `for` over a stream of tasks would block the event loop: write `async for`")
@@ -111,7 +117,7 @@ class TaskStream(Generic[T, R]):
         finally:
             window.close()
 
-    async def __aiter__(self) -> AsyncIterator[TaskOutcome[R]]:
+    async def __aiter__(self) -> AsyncGenerator[TaskOutcome[R], None]:
         """In a coroutine: await the outcomes."""
         window = _Window(self)
         try:
@@ -154,6 +160,8 @@ class _Window(Generic[T, R]):
         self._exhausted = False
         self._open: dict[_Entry[T, R], None] = {}
         self._done: dict[_Entry[T, R], None] = {}
+        self._refused: _Entry[T, R] | None = None
+        self._ending: list[Task[R]] = []  # whose outcome was taken, but whose code may still run
         self._change = threading.Lock()
         self._arrival: Future[None] | None = None
 
@@ -197,6 +205,8 @@ class _Window(Generic[T, R]):
             entry.timer.cancel()
         with self._change:
             self._done[entry] = None
+            if entry.task._refused:
+                self._refused = entry
             arrival = self._arrival
         if arrival is not None:
             arrival.try_set(None)
@@ -204,6 +214,8 @@ class _Window(Generic[T, R]):
     def _next(self) -> _Entry[T, R] | None:
         """Whose outcome comes next, if it is there."""
         with self._change:
+            if self._refused is not None:  # the loop ends by it: there is no point in waiting for those before
+                return self._refused
             candidates = self._open if self._options.ordered else self._done
             first = next(iter(candidates), None)
             return first if first in self._done else None
@@ -214,6 +226,7 @@ class _Window(Generic[T, R]):
         assert entry is not None
         with self._change:
             del self._open[entry], self._done[entry]
+        self._ending = [task for task in (*self._ending, entry.task) if not task._ended.done]
         outcome = entry.task._read()
         if not isinstance(outcome, Failed):
             return outcome
@@ -268,33 +281,33 @@ class _Window(Generic[T, R]):
         before = execution.current.set(None)
         try:
             until = self.runtime.clock() + WORKER_SHUTDOWN
-            for entry in self._open:
+            for task in self._left():
                 with suppress(AskTimeout):
-                    settling(entry.task._ended, None).get(timeout=max(0.0, until - self.runtime.clock()))
+                    settling(task._ended, task._work).get(timeout=max(0.0, until - self.runtime.clock()))
         finally:
             execution.current.reset(before)
-            self._open.clear()
 
     async def aclose(self) -> None:
         """As ``close``, in a coroutine."""
         import asyncio
 
         self._cancel()
-        try:
-            if self._open:
+        left = self._left()
+        if left:
+            with suppress(TimeoutError):
                 async with asyncio.timeout(WORKER_SHUTDOWN):
-                    for entry in self._open:
-                        await settling(entry.task._ended, None)
-        except TimeoutError:
-            pass
-        finally:
-            self._open.clear()
+                    for task in left:
+                        await settling(task._ended, None)
 
     def _cancel(self) -> None:
         for entry in self._open:
             if entry.timer is not None:
                 entry.timer.cancel()
             entry.task._stop()
+
+    def _left(self) -> list[Task[R]]:
+        """The tasks whose code may still run."""
+        return [task for task in (*(entry.task for entry in self._open), *self._ending) if not task._ended.done]
 
 
 @contextmanager

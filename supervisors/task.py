@@ -78,6 +78,7 @@ class Task(Generic[R]):
         self._work: BackgroundTask[R] | None = None
         self._readers = 0
         self._cancelled = False
+        self._refused = False
         self._outcome: TaskOutcome[R] | None = None
         self._result: Future[R] = Future()
         self._ended: Future[None] = Future()
@@ -211,6 +212,7 @@ class Task(Generic[R]):
 
     def _refuse(self, error: BaseException) -> None:
         """There will be no work: it could not be started."""
+        self._refused = True
         self._result.try_fail(_Instead(error) if isinstance(error, ActorError) else error)
         self._end()
 
