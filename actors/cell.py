@@ -25,6 +25,7 @@ from pykka.messages import _ActorStop as ActorStop
 
 from ..messages.errors import ActorRestarting, AskTimeout, ErrorKind, MailboxClosed, MailboxFull
 from . import execution, killing
+from .forking import renewed_in_forks
 from .future import Future
 from .mailbox import Mailbox
 from .reasons import NORMAL, ExitReason
@@ -441,6 +442,6 @@ class _Turn:
         execution.free(self.latch)
 
 
-_naming = threading.Lock()
-ending = threading.Lock()
+_naming = renewed_in_forks(threading.Lock())
+ending = renewed_in_forks(threading.Lock())
 """Held for the few instructions in which an incarnation's end is decided."""

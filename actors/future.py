@@ -14,6 +14,7 @@ import pykka
 
 from ..messages.errors import ActorError, AskCycle, AskTimeout
 from . import execution
+from .forking import renewed_in_forks
 from .timers import Timer
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType 
 Outcome = tuple[Any, ExcInfo | None]
 
 # One lock for every future's few instructions of settling: a million waiting asks need no million locks.
-_settling = threading.Lock()
+_settling = renewed_in_forks(threading.Lock())
 _UNSET = pykka.Future()._get_hook_result
 
 

@@ -10,6 +10,7 @@ from types import CodeType, FrameType
 from typing import TYPE_CHECKING
 
 from ..messages.caller import is_own
+from .forking import renewed_in_forks
 from .reasons import ActorKilled
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ struck: dict[int, object] = {}
 """Threads whose handler was told to end and has not, and its cell: where it calls the runtime, the runtime raises."""
 
 
-_striking = threading.Lock()
+_striking = renewed_in_forks(threading.Lock())
 """Held while it is decided who raises: a handler is hit once, so that its ``finally`` can do its work."""
 
 

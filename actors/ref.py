@@ -276,13 +276,18 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
 
         Returns:
             whether the actor was running; False if it was gone already.
+
+        Raises:
+            ForkedSystem: in a process that was forked after the actor had started.
         """
         parent = self._cell.parent
         if parent is None:
             return super().stop(block=block, timeout=timeout)
         future: Future[bool] = Future()
         future.target = self._cell
-        if not self._cell.alive:
+        if forked.happened and self._cell.runtime.in_fork:
+            future.try_fail(self._cell.runtime.forked_error())
+        elif not self._cell.alive:
             future.try_set(False)
         else:
             parent.signal(StopChild(self._cell, future))

@@ -12,6 +12,8 @@ from typing import Any, overload
 
 import pykka
 
+from .forking import in_forks, renewed_in_forks
+
 __all__ = ["install", "show_tree"]
 
 
@@ -27,6 +29,11 @@ class _References:
 
     def remove(self, ref: pykka.ActorRef[Any]) -> None:
         self._started.pop(ref, None)
+
+    def leave_behind(self) -> None:
+        """This process was just forked: no thread that ran any of them is here."""
+        self._started.clear()
+        self.trees.clear()
 
     def __contains__(self, ref: object) -> bool:
         return ref in self._started or any(ref == known for known in self._supervised())
@@ -61,6 +68,8 @@ def install() -> None:
             for ref in registry._actor_refs:
                 _references.append(ref)
             registry._actor_refs = _references
+        renewed_in_forks(registry._actor_refs_lock)
+        in_forks(_references.leave_behind)
 
 
 def show_tree(key: object, tree: Callable[[], Iterable[pykka.ActorRef[Any]]] | None) -> None:

@@ -22,6 +22,7 @@ from .dispatch.pool import PoolDispatcher
 from .dispatch.thread import ThreadDispatcher
 from .embedded import Embedded
 from .events import EventStream
+from .forking import in_forks, renewed_in_forks
 from .timers import ThreadTimers, Timer, TimerService
 
 if TYPE_CHECKING:
@@ -155,11 +156,20 @@ class Runtime:
 
     def refuse_if_forked(self) -> None:
         """Raise ``ForkedSystem`` in a process that was forked after this runtime had started."""
-        if self.pid != os.getpid():
-            raise ForkedSystem(
-                f"the system {self.name!r} was started in process {self.pid}; this is its fork {os.getpid()}, in "
-                "which none of its threads run: start a system of its own after the fork"
-            )
+        if self.in_fork:
+            raise self.forked_error()
+
+    @property
+    def in_fork(self) -> bool:
+        """Whether this process was forked after the runtime had started."""
+        return self.pid != os.getpid()
+
+    def forked_error(self) -> ForkedSystem:
+        """What is raised there."""
+        return ForkedSystem(
+            f"the system {self.name!r} was started in process {self.pid}; this is its fork {os.getpid()}, in "
+            "which none of its threads run: start a system of its own after the fork"
+        )
 
 
 def _new_urn() -> str:
@@ -175,8 +185,8 @@ class _Forked:
 forked = _Forked()
 _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
 _default: Runtime | None = None
-_default_lock = threading.Lock()
-_making = threading.Lock()
+_default_lock = renewed_in_forks(threading.Lock())
+_making = renewed_in_forks(threading.Lock())
 
 
 def default_runtime() -> Runtime:
@@ -188,11 +198,9 @@ def default_runtime() -> Runtime:
         return _default
 
 
-def _after_fork_in_child() -> None:
-    global _default_lock
-    _default_lock = threading.Lock()
+def _note_fork() -> None:
     if _runtimes:
         forked.happened = True
 
 
-os.register_at_fork(after_in_child=_after_fork_in_child)
+in_forks(_note_fork)

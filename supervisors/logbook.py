@@ -11,15 +11,12 @@ import logging
 from collections.abc import Callable
 from contextlib import ExitStack
 
-from ..actors.events import ActorCrashed, BackgroundFailed, ChildStartFailed, Event, EventStream, catalogue
+from ..actors.events import Event, EventStream, catalogue
 
 __all__ = ["attach_logbook"]
 
 logger = logging.getLogger("understudy")
 errors = logging.getLogger("understudy.errors")
-
-_Failure = ActorCrashed | BackgroundFailed | ChildStartFailed
-_FAILURES = (ActorCrashed, BackgroundFailed, ChildStartFailed)
 
 
 def attach_logbook(events: EventStream, name: str) -> Callable[[], None]:
@@ -33,25 +30,23 @@ def attach_logbook(events: EventStream, name: str) -> Callable[[], None]:
     """
 
     def write(event: Event) -> None:
-        if isinstance(event, _FAILURES):
-            _write_failure(event, name)
-        elif logger.isEnabledFor(event.level):
-            logger.log(event.level, "%s: %s", event.path or name, event.text(), extra={"event": event})
+        logger.log(event.level, "%s: %s", event.path or name, event.text(), extra={"event": event})
+
+    def write_error(event: Event) -> None:
+        _write_error(event, name)
 
     stack = ExitStack()
     for event_type in catalogue():
-        log = errors if issubclass(event_type, _FAILURES) else logger
-        if log.isEnabledFor(event_type.level):
-            stack.callback(events.subscribe(event_type, write))
+        is_error = "error" in event_type.__struct_fields__
+        if (errors if is_error else logger).isEnabledFor(event_type.level):
+            stack.callback(events.subscribe(event_type, write_error if is_error else write))
     return stack.close
 
 
-def _write_failure(event: _Failure, name: str) -> None:
-    if not errors.isEnabledFor(event.level):
-        return
+def _write_error(event: Event, name: str) -> None:
     from ..messages.response import ErrorResponse  # with the codec and the catalogue: who never fails does without
 
-    error = event.error
+    error: BaseException = event.error  # type: ignore[attr-defined]  # it has that field: see where it is subscribed
     response = ErrorResponse.from_exception(
         error,
         actor=event.path or name,

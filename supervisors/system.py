@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import Any
@@ -201,7 +200,7 @@ class ActorSystem(Starting):
         exception: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if self.runtime.pid == os.getpid():  # a fork that leaves the block leaves the system to its parent
+        if not self.runtime.in_fork:  # a fork that leaves the block leaves the system to its parent
             self.stop()
 
     def __repr__(self) -> str:
