@@ -36,7 +36,7 @@ class StoreNotifEvent(Message[bool], kw_only=True):
 
     message: NotifData
     local_spawn: bool = True
-    """Whether it runs in the actor's own context; else as background work."""
+    """As the consumer was told. The mutator writes in its own turn either way: a batch is one transaction."""
     fence: Fence | None = None
     """The lock under which this is done: refused if a later holder has written already."""
 

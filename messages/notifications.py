@@ -69,7 +69,7 @@ class ProduceNotif(Message[Published], kw_only=True):
     routing_key: str = ""
     """Ignored by a fanout exchange."""
     local_spawn: bool = True
-    """Whether it runs in the actor's own context; else as background work."""
+    """Whether it is encoded in the actor's own turn; else as background work."""
     encryption_config: CryptoConfig | None = None
 
 
@@ -87,7 +87,7 @@ class ConsumeNotif(Message[str], kw_only=True):
     redis_cache_exp: Annotated[int, Meta(ge=0)] = 0
     """How many seconds the receiver's list stays in the cache; 0 caches nothing."""
     local_spawn: bool = True
-    """Whether deliveries are handled in the actor's own context; else as background work."""
+    """Whether deliveries are decoded in the actor's own turn; else as background work."""
     cache_on_redis: bool = False
     """Whether notifications are cached, in whatever cache there is."""
     store_in_db: bool = False

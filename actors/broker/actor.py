@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
 from ...messages.broker import (
@@ -20,7 +21,6 @@ from ...messages.broker import (
     Subscribe,
     Unsubscribe,
 )
-from ...messages.codec import decode, encode
 from ...messages.errors import BrokerError, CodecError, EncryptionError, ErrorKind, MailboxError, UnknownActor
 from ...messages.message import Message
 from ...messages.notifications import (
@@ -34,17 +34,29 @@ from ...messages.notifications import (
 from ..embedded import Embedded
 from ..handlers import handles
 from ..ref import ActorRef
+from ..request import Request
 from ..service import ServiceActor
 from ..watching import Terminated
 from .backend import BrokerBackend, Publication
-from .consumption import Again, Answered, Arrived, Cancelled, Consumption, Resume
+from .consumption import Again, Answered, Arrived, Cancelled, Consumption, Read, Resume, attempt
 from .opening import open_backend
-from .plans import Forward, Notify, Plan, refuse_encryption
+from .plans import Forward, Notify, Plan, refuse_encryption, write
 from .topology import DEFAULT_EXCHANGE, Binding, Exchange, Queue
 
 __all__ = ["Broker"]
 
+DECLARED_KEPT = 10_000
+"""Exchanges that are not declared again because it was done before; then it starts from nothing."""
+
 Consumer: TypeAlias = ConsumeNotif | Subscribe
+
+
+class Written(Message[None]):
+    """A notification was encoded, or could not be."""
+
+    by: Any
+    request: Any
+    outcome: Any
 
 
 class Broker(ServiceActor[BrokerBackend]):
@@ -101,30 +113,48 @@ class Broker(ServiceActor[BrokerBackend]):
     def produce(self, message: ProduceNotif) -> None:
         """Publish a notification; answered when the broker has confirmed it."""
         refuse_encryption(message.encryption_config)
-        body = encode(message.notif_data)
-        decode(body, NotifData)  # what no consumer could read is refused here, where somebody can mend it
-        self._declare(message.exchange_name, message.exchange_type)
-        ignores_key = message.exchange_type == "fanout" and message.exchange_name != DEFAULT_EXCHANGE
-        key = "" if ignores_key else message.routing_key
-        self._publish(Publication(message.exchange_name, key, body, message.notif_data.id))
+        request = self.defer_reply()
+        work = partial(write, message.notif_data)
+        if message.local_spawn:
+            self.written(Written(self, request, attempt(work)))
+        else:
+            self.in_background(work, partial(Written, self, request))
+
+    @handles
+    def written(self, message: Written) -> None:
+        """Publish a notification that was encoded, or say why it cannot be."""
+        if message.by is not self:
+            return  # left behind by an earlier incarnation, at whose end the asker was answered
+        request: Request[ProduceNotif] = message.request
+        if isinstance(message.outcome, Exception):
+            self._answer(request, message.outcome)
+            return
+        wanted = request.message
+        ignores_key = wanted.exchange_type == "fanout" and wanted.exchange_name != DEFAULT_EXCHANGE
+        key = "" if ignores_key else wanted.routing_key
+        try:
+            self._declare(wanted.exchange_name, wanted.exchange_type)
+            publication = Publication(wanted.exchange_name, key, message.outcome, wanted.notif_data.id)
+        except BrokerError as error:
+            self._answer(request, error)
+        else:
+            self._publish(request, publication)
 
     @handles
     def publish(self, message: Publish) -> None:
         """Publish a body; answered when the broker has confirmed it."""
-        self._publish(
-            Publication(
-                exchange=message.exchange,
-                routing_key=message.routing_key,
-                body=message.body,
-                message_id=message.message_id or self._new_id(),
-                headers=message.headers,
-                content_type=message.content_type,
-                persistent=message.persistent,
-            )
+        publication = Publication(
+            exchange=message.exchange,
+            routing_key=message.routing_key,
+            body=message.body,
+            message_id=message.message_id or self._new_id(),
+            headers=message.headers,
+            content_type=message.content_type,
+            persistent=message.persistent,
         )
+        self._publish(self.defer_reply(), publication)
 
-    def _publish(self, publication: Publication) -> None:
-        request = self.defer_reply()
+    def _publish(self, request: Request[Any], publication: Publication) -> None:
         published = Published(publication.message_id, publication.exchange, publication.routing_key)
 
         def report(_: int, error: BrokerError | None) -> None:
@@ -153,6 +183,8 @@ class Broker(ServiceActor[BrokerBackend]):
         exchange = Exchange(name, kind)
         if name != DEFAULT_EXCHANGE and exchange not in self._declared:
             self._backend.declare_exchange(exchange)
+            if len(self._declared) >= DECLARED_KEPT:
+                self._declared.clear()
             self._declared.add(exchange)
 
     # --- consuming ---------------------------------------------------------------------------------------------
@@ -211,12 +243,16 @@ class Broker(ServiceActor[BrokerBackend]):
         self._running[consumer.tag] = consumption
 
     @handles
-    def consuming(self, message: Arrived | Answered | Again | Cancelled | Resume) -> None:
-        """Take a consumer one step further."""
+    def consuming(self, message: Arrived | Read | Answered | Again | Cancelled | Resume) -> None:
+        """Take a consumer one step further, unless it was stopped, or belonged to an earlier incarnation."""
         consumption: Consumption = message.consumption
+        if self._running.get(consumption.tag) is not consumption:
+            return
         match message:
             case Arrived():
                 consumption.arrived(message.delivery)
+            case Read():
+                consumption.read(message.job, message.outcome)
             case Answered():
                 consumption.answered(message.job, message.step, message.future)
             case Again():
@@ -294,6 +330,18 @@ class Broker(ServiceActor[BrokerBackend]):
     def later(self, seconds: float, message: Message[None]) -> None:
         """Have a message handled in a while."""
         self.after(seconds, message)
+
+    def in_background(self, work: Callable[[], Any], then: Callable[[Any], Message[None]]) -> None:
+        """Do work in the background, then have the message handled that `then` makes of its result or error."""
+
+        def do() -> None:
+            try:
+                outcome = work()
+            except Exception as error:
+                outcome = error
+            self._post(then(outcome))
+
+        self.spawn(do)
 
     # --- those who are gone ------------------------------------------------------------------------------------
 

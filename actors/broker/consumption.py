@@ -15,6 +15,7 @@ from __future__ import annotations
 import logging
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 import msgspec
@@ -43,6 +44,14 @@ class Arrived(Message[None]):
 
     consumption: Any
     delivery: Any
+
+
+class Read(Message[None]):
+    """A delivery was made out in the background, or could not be."""
+
+    consumption: Any
+    job: Any
+    outcome: Any
 
 
 class Answered(Message[None]):
@@ -86,6 +95,9 @@ class Owner(Protocol):
     def later(self, seconds: float, message: Message[None]) -> None:
         """Have a message handled in a while."""
 
+    def in_background(self, work: Callable[[], Any], then: Callable[[Any], Message[None]]) -> None:
+        """Do work in the background, then have the message handled that `then` makes of its result or error."""
+
 
 class Job(msgspec.Struct, eq=False):
     """A delivery that is being worked on."""
@@ -121,7 +133,6 @@ class Consumption:
         self._subscription = Subscription(queue, tag, prefetch, self._deliver, self._cancelled)
         self._failed_before: deque[Job] = deque()
         self._alone: Job | None = None
-        self._ended = False
 
     def start(self) -> None:
         """Begin to consume; raises what `BrokerBackend.consume` raises."""
@@ -129,7 +140,6 @@ class Consumption:
 
     def stop(self) -> None:
         """End it; what is being worked on goes back to the queue."""
-        self._ended = True
         self._backend.cancel(self.tag)
 
     # --- on whichever thread the backend calls ---------------------------------------------------------------
@@ -167,35 +177,40 @@ class Consumption:
     def again(self, job: Job) -> None:
         """Take the failed steps again."""
         job.error = None
-        for step in () if self._ended else job.left:
+        for step in job.left:
             self._take(job, step)
 
     def cancelled(self, reason: BrokerError) -> None:
         """The broker ended the consumer: what it had been given goes back; start again in a while."""
         self._failed_before.clear()
         self._alone = None
-        if not self._ended:
-            logger.warning("%s", reason.response.to_json().decode())
-            self._owner.later(RESUME_DELAY, Resume(self))
+        logger.warning("%s", reason.response.to_json().decode())
+        self._owner.later(RESUME_DELAY, Resume(self))
 
     def resume(self) -> None:
         """Start again; if that fails, later."""
-        if self._ended:
-            return
         try:
             self.start()
         except BrokerError as error:
             self.cancelled(error)
 
-    def _begin(self, job: Job) -> None:
-        try:
-            job.left = self._plan.steps(job.delivery)
-        except ActorError as error:
-            job.error = error
-        if job.error is not None or not job.left:
-            self._settle(job)
+    def read(self, job: Job, outcome: Any) -> None:
+        """Begin with the steps of a delivery that was made out, or give up on it."""
+        if isinstance(outcome, Exception):
+            job.error = outcome
         else:
+            job.left = self._plan.steps(job.delivery, outcome)
+        if job.left:
             self.again(job)
+        else:
+            self._settle(job)
+
+    def _begin(self, job: Job) -> None:
+        work = partial(self._plan.read, job.delivery)
+        if self._plan.in_background:
+            self._owner.in_background(work, partial(Read, self, job))
+        else:
+            self.read(job, attempt(work))
 
     def _take(self, job: Job, step: Step) -> None:
         job.running += 1
@@ -242,6 +257,14 @@ class Consumption:
             cause=error,
         )
         logger.error("%s", dead.response.to_json().decode())
+
+
+def attempt(work: Callable[[], Any]) -> Any:
+    """What `work` returns, or the error of the catalogue that it raises."""
+    try:
+        return work()
+    except ActorError as error:
+        return error
 
 
 def passing(error: Exception) -> bool:

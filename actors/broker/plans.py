@@ -9,7 +9,7 @@ import msgspec
 
 from ...messages.broker import Delivered
 from ...messages.cache import CacheAppend
-from ...messages.codec import decode
+from ...messages.codec import decode, encode
 from ...messages.errors import EncryptionError
 from ...messages.message import Message
 from ...messages.mutator import StoreNotifEvent
@@ -37,12 +37,21 @@ class Step(msgspec.Struct, frozen=True):
 class Plan(Protocol):
     """What a consumer does with its deliveries."""
 
-    def steps(self, delivery: Delivery) -> list[Step]:
-        """What has to be answered well before the delivery is acknowledged.
+    @property
+    def in_background(self) -> bool:
+        """Whether `read` is background work, or done in the broker actor's own turn."""
+        ...
+
+    def read(self, delivery: Delivery) -> Any:
+        """Make out what was delivered. Any thread may.
 
         Raises:
             ActorError: it is no delivery that this consumer can do anything with.
         """
+        ...
+
+    def steps(self, delivery: Delivery, read: Any) -> list[Step]:
+        """What has to be answered well before the delivery is acknowledged, given what `read` returned."""
         ...
 
 
@@ -55,10 +64,15 @@ class Forward(msgspec.Struct, frozen=True):
 
     to: str
 
-    def steps(self, delivery: Delivery) -> list[Step]:
-        """Ask the actor to handle it."""
+    @property
+    def in_background(self) -> bool:
+        """There is nothing to make out."""
+        return False
+
+    def read(self, delivery: Delivery) -> Delivered:
+        """What the actor is told."""
         published = delivery.publication
-        delivered = Delivered(
+        return Delivered(
             queue=delivery.queue,
             tag=delivery.tag,
             attempt=delivery.attempt,
@@ -70,7 +84,10 @@ class Forward(msgspec.Struct, frozen=True):
             headers=dict(published.headers),
             content_type=published.content_type,
         )
-        return [Step(self.to, delivered, None)]
+
+    def steps(self, delivery: Delivery, read: Delivered) -> list[Step]:
+        """Ask the actor to handle it."""
+        return [Step(self.to, read, None)]
 
 
 class Notify(msgspec.Struct, frozen=True):
@@ -88,9 +105,18 @@ class Notify(msgspec.Struct, frozen=True):
     mutator: str
     cache: str
 
-    def steps(self, delivery: Delivery) -> list[Step]:
-        """Decode the notification, show it, and ask for it to be cached and stored."""
-        notif = decode(delivery.publication.body, NotifData)
+    @property
+    def in_background(self) -> bool:
+        """As the one who wants it consumed says."""
+        return not self.wanted.local_spawn
+
+    def read(self, delivery: Delivery) -> NotifData:
+        """Decode the notification."""
+        return decode(delivery.publication.body, NotifData)
+
+    def steps(self, delivery: Delivery, read: NotifData) -> list[Step]:
+        """Show the notification, and ask for it to be cached and stored."""
+        notif = read
         if delivery.attempt == 1:
             self.show(notif)
         steps: list[Step] = []
@@ -100,6 +126,17 @@ class Notify(msgspec.Struct, frozen=True):
             stored = StoreNotifEvent(message=notif, local_spawn=self.wanted.local_spawn)
             steps.append(Step(self.mutator, stored, STEP_TIMEOUT))
         return steps
+
+
+def write(notif: NotifData) -> bytes:
+    """Encode a notification. What no consumer could read is refused here, where somebody can mend it.
+
+    Raises:
+        CodecError: it is no valid notification.
+    """
+    body = encode(notif)
+    decode(body, NotifData)
+    return body
 
 
 def cached(notif: NotifData, seconds: int) -> CacheAppend:

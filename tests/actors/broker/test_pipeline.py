@@ -173,6 +173,22 @@ def test_a_notification_is_stored_and_cached_and_then_acknowledged(line: Pipelin
     assert line.counts() == IDLE
 
 
+def test_encoding_and_decoding_may_be_background_work(line: Pipeline) -> None:
+    line.consume(local_spawn=False)
+    sent = ProduceNotif(notif_data=notif("a"), exchange_name=EXCHANGE, local_spawn=False)
+    assert line.ask(BROKER, sent) == Published("a", EXCHANGE, "")
+    line.settle()
+    assert line.stored() == line.cached() == ["a"]
+    wrong = ProduceNotif(notif_data=notif("b", fired_at=-1), exchange_name=EXCHANGE, local_spawn=False)
+    assert refusal(line, BROKER, wrong).kind == "codec.field.invalid"
+    mismatch = ProduceNotif(notif_data=notif("b"), exchange_name=EXCHANGE, exchange_type="direct", local_spawn=False)
+    assert refusal(line, BROKER, mismatch).kind == "broker.exchange.mismatch"
+    line.ask(BROKER, Publish(EXCHANGE, "", b"{not json", "poison"))
+    line.settle()
+    assert [letter.message_id for letter in line.ask(BROKER, DeadLetters(QUEUE))] == ["poison"]
+    assert line.crashes == []
+
+
 def test_a_notification_without_a_queue_is_given_back_to_its_producer(line: Pipeline) -> None:
     error = refusal(line, BROKER, produce("a"))
     assert isinstance(error, BrokerError)
@@ -551,9 +567,15 @@ CRASHES = st.lists(st.tuples(st.sampled_from([BROKER, MUTATOR, CACHE]), st.integ
 
 
 @settings(max_examples=60, deadline=None)
-@given(SEEDS, CRASHES, st.sampled_from(["one_for_one", "rest_for_one", "one_for_all"]), st.integers(1, 12))
+@given(
+    SEEDS,
+    CRASHES,
+    st.sampled_from(["one_for_one", "rest_for_one", "one_for_all"]),
+    st.integers(1, 12),
+    st.booleans(),
+)
 def test_every_confirmed_notification_is_stored_and_cached_once(
-    seed: int, crashes: list[tuple[str, int]], strategy: str, prefetch: int
+    seed: int, crashes: list[tuple[str, int]], strategy: str, prefetch: int, local_spawn: bool
 ) -> None:
     """Whatever falls, in whichever order things happen: none is lost, none comes twice, and none is given up."""
     faults = FaultPlan()
@@ -569,6 +591,7 @@ def test_every_confirmed_notification_is_stored_and_cached_once(
             cache_on_redis=True,
             store_in_db=True,
             prefetch=prefetch,
+            local_spawn=local_spawn,
         )
         unconfirmed = {f"id {number}" for number in range(15)}
         for _ in range(30):  # the producer goes on until the broker has confirmed each
