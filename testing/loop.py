@@ -10,8 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
+import sys
 from collections import deque
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any
 
 from ..actors import execution
@@ -60,9 +61,12 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         asyncio._set_running_loop(self)
         host.loop_of = self._dispatcher
         self._busy = True
+        hooks = sys.get_asyncgen_hooks()
+        sys.set_asyncgen_hooks(finalizer=self._close_generator)
         try:
             handle._run()
         finally:
+            sys.set_asyncgen_hooks(*hooks)
             self._busy = False
             host.loop_of = None
             asyncio._set_running_loop(None)
@@ -171,6 +175,11 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """As ``call_exception_handler``."""
         self.call_exception_handler(context)
 
+    def _close_generator(self, generator: AsyncGenerator[Any, Any]) -> None:
+        """An asynchronous generator was left behind: close it in a task of its own, as asyncio's loops do."""
+        if not self._closed:
+            self.call_soon(lambda: self.create_task(_close(generator)), context=contextvars.Context())
+
     async def shutdown_asyncgens(self) -> None:
         """Nothing is kept of asynchronous generators."""
 
@@ -188,3 +197,7 @@ class SimulatedLoop(asyncio.AbstractEventLoop):
         """Run nothing any more."""
         self._closed = True
         self._callbacks.clear()
+
+
+async def _close(generator: AsyncGenerator[Any, Any]) -> None:
+    await generator.aclose()

@@ -330,6 +330,39 @@ def test_an_async_loop_that_is_left_leaves_no_task_either(office: Office, work: 
     assert office.running == 0
 
 
+def test_an_async_loop_that_is_just_left_is_closed_by_the_event_loop(office: Office, work: Any) -> None:
+    async def main() -> None:
+        async for _ in office.tasks.stream(work, [1.0, 60.0, 70.0], max_concurrency=3, timeout=None):
+            break
+
+    office.simulation.run(main())
+    office.settle()
+    assert office.running == 0
+    assert office.now <= 1.0
+
+
+def test_on_the_real_loop_too_a_loop_that_is_just_left_leaves_no_task() -> None:
+    ended = threading.Semaphore(0)
+
+    async def wait(number: int) -> int:
+        try:
+            if number:
+                await asyncio.Event().wait()
+        finally:
+            ended.release()
+        return number
+
+    async def main(_actor: Actor) -> None:
+        async for _ in tasks.stream(wait, range(3), max_concurrency=3):
+            break
+
+    with ActorSystem("harbour-office") as system:
+        tasks = supervise(system)
+        system.spawn(AsyncClerk).ask(Do(main), timeout=30.0)
+        for _ in range(3):
+            assert ended.acquire(timeout=30.0)
+
+
 def test_an_async_loop_in_a_task_that_is_cancelled_leaves_no_task(office: Office) -> None:
     async def main() -> None:
         async for _ in office.tasks.stream(office.hold("letter"), [1, 2], max_concurrency=2, timeout=None):
