@@ -167,11 +167,11 @@ def test_a_delivery_whose_handler_crashes_comes_again_to_the_understudy(
     assert broker.ask(CountQueue("q")) == QueueCounts(ready=0, unsettled=0, dead=0, consumers=1)
 
 
+@pytest.mark.parametrize("faults", [FaultPlan().slow(10.0, "reader")])
 def test_prefetch_bounds_what_a_subscriber_has_waiting(
-    system: ActorSystem, broker: Any, simulation: SimulatedDispatcher, faults: FaultPlan
+    system: ActorSystem, broker: Any, simulation: SimulatedDispatcher
 ) -> None:
     seen: list[Delivered] = []
-    faults.slow(10.0, "reader")
     system.spawn(Reader, seen, name="reader")
     broker.ask(DeclareQueue("q"))
     broker.ask(Subscribe("q", "reader", prefetch=2))
@@ -183,11 +183,11 @@ def test_prefetch_bounds_what_a_subscriber_has_waiting(
     assert [each.message_id for each in seen] == ["0", "1", "2", "3", "4"]
 
 
+@pytest.mark.parametrize("faults", [FaultPlan().slow(10.0, "first")])
 def test_a_subscriber_that_is_gone_leaves_its_messages_to_another(
-    system: ActorSystem, broker: Any, simulation: SimulatedDispatcher, faults: FaultPlan
+    system: ActorSystem, broker: Any, simulation: SimulatedDispatcher
 ) -> None:
     first, second = list[Delivered](), list[Delivered]()
-    faults.slow(10.0, "first")
     leaving = system.spawn(Reader, first, name="first")
     broker.ask(DeclareQueue("q"))
     broker.ask(Subscribe("q", "first"))
@@ -213,15 +213,15 @@ def test_unsubscribing_ends_it(system: ActorSystem, broker: Any) -> None:
     assert broker.ask(CountQueue("q")).consumers == 0
 
 
+@pytest.mark.parametrize("faults", [FaultPlan().crash("broker", message=Publish)])
 def test_subscriptions_survive_the_brokers_fall(
-    system: ActorSystem, broker: Any, simulation: SimulatedDispatcher, faults: FaultPlan
+    system: ActorSystem, broker: Any, simulation: SimulatedDispatcher
 ) -> None:
     seen: list[Delivered] = []
     system.spawn(Reader, seen, name="reader")
     system.spawn(Reader, [], name="leaving")
     broker.ask(DeclareQueue("q"))
     broker.ask(Subscribe("q", "reader", "tag"))
-    faults.crash("broker", message=Publish)
     broker.tell(Publish("", "q", b"", "lost with the crash"))
     simulation.run_until_idle()
     assert broker.incarnation == 2
@@ -230,14 +230,14 @@ def test_subscriptions_survive_the_brokers_fall(
     assert [each.message_id for each in seen] == ["m1"]
 
 
+@pytest.mark.parametrize("faults", [FaultPlan().crash("broker", message=Publish)])
 def test_a_subscriber_that_left_while_the_broker_was_away_is_forgotten(
-    system: ActorSystem, broker: Any, simulation: SimulatedDispatcher, faults: FaultPlan
+    system: ActorSystem, broker: Any, simulation: SimulatedDispatcher
 ) -> None:
     leaving = system.spawn(Reader, [], name="leaving")
     broker.ask(DeclareQueue("q"))
     broker.ask(Subscribe("q", "leaving", "tag"))
     simulation.run_until_idle()
-    faults.crash("broker", message=Publish)
     broker.tell(Publish("", "q", b""))
     leaving.stop()
     simulation.run_until_idle()

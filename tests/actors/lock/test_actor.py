@@ -156,15 +156,15 @@ def test_a_holder_is_told_when_its_lease_has_run_out(
     assert system.dead_letters == 1
 
 
+@pytest.mark.parametrize("faults", [FaultPlan().crash("lock", message=LockHolder)])
 def test_leases_outlive_the_lock_actor_and_its_understudy_watches_over_them(
-    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher, faults: FaultPlan
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
 ) -> None:
     lost: list[LeaseLost] = []
     system.spawn(Holder, lost, name="holder")
     lease = lock.ask(AcquireLock("r", "ada", lease=10, notify="holder"))
     waiting = lock.ask(AcquireLock("r", "bob", wait=60), block=False)
     simulation.run_until_idle()
-    faults.crash("lock")
     with pytest.raises(HandlerFailed):
         lock.ask(LockHolder("r"))
     with pytest.raises(LockError) as caught:
