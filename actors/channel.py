@@ -29,7 +29,7 @@ __all__ = ["Channel"]
 
 T = TypeVar("T")
 
-WAITING, SERVED, CLOSED = range(3)
+WAITING, SERVED, CLOSED, GONE = range(4)
 """What has become of a waiter."""
 
 
@@ -249,6 +249,7 @@ class Channel(Generic[T]):
             getter.state = SERVED
             if getter.wake():
                 return True
+            getter.state = GONE
         return False
 
     def _take(self) -> T:
@@ -256,9 +257,11 @@ class Channel(Generic[T]):
         _, item = self._items.popleft()
         while self._putters and len(self._items) < self._capacity:
             putter = self._putters.popleft()
-            putter.state = SERVED
+            putter.state = SERVED  # before it is woken: it looks without the lock
             if putter.wake():
                 self._items.append((next(self._numbers), putter.parcel[0]))
+            else:
+                putter.state = GONE
         return item
 
     def _line_up(self, line: deque[_Waiter[T]], waiter: _Waiter[T], verb: str, timeout: float | None) -> _Waiter[T]:

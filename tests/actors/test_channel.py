@@ -342,6 +342,8 @@ def test_a_coroutine_whose_loop_was_closed_is_passed_over() -> None:
     loop.close()
     channel.put(1)
     assert channel.get(timeout=0) == 1
+    gone.close()
+    assert len(channel) == 0, "what it was offered in vain does not come back a second time"
     lost._log_destroy_pending = False  # type: ignore[attr-defined]  # it is meant to be
 
 
