@@ -8,7 +8,6 @@ from typing import Any
 
 from ..actors.actor import Actor, build
 from ..actors.cell import Cell
-from ..actors.future import Future
 from ..actors.handlers import handles
 from ..actors.reasons import ExitReason
 from ..actors.ref import ActorRef
@@ -92,17 +91,16 @@ class DynamicKeeper(Keeper):
 
     def on_stop(self) -> None:
         """Stop all children at once; those with the same shutdown value share one deadline."""
-        now = self._cell.runtime.clock()
-        endings: list[tuple[Record, Future[ExitReason]]] = []
-        for record in reversed(tuple(self._children.values())):
-            ending = self._ask_to_end(record)
-            if ending is not None and not ending.done:
-                endings.append((record, ending))
-            else:
-                record.status = None
-        for record, ending in sorted(endings, key=lambda pair: pair[0].spec.shutdown_seconds):
-            self._await_end(record, ending, now + record.spec.shutdown_seconds)
+        self._stop_together(reversed(tuple(self._records())))
         self._leave_places(self._records())
+
+    def _stop_together(self, records: Iterable[Record]) -> None:
+        records = tuple(records)
+        now = self._cell.runtime.clock()
+        with self._waiting_for(records):
+            endings = [(record, self._ask_to_end(record)) for record in records]
+            for record, ending in sorted(endings, key=lambda pair: pair[0].spec.shutdown_seconds):
+                self._await_end(record, ending, now + record.spec.shutdown_seconds)
 
     def _leave_places(self, records: Iterable[Record]) -> None:
         """Close the places of the children, also the named ones: nobody will start these children again."""

@@ -48,6 +48,14 @@ class RootKeeper(DynamicKeeper):
         self._tree_ended = tree_ended
         self._tree: Cell | None = None
 
+    def on_stop(self) -> None:
+        """Stop the spawned actors, all at once; then the tree, which was there before them."""
+        tree = None if self._tree is None else self._record_of(self._tree)
+        self._stop_together([record for record in reversed(tuple(self._records())) if record is not tree])
+        if tree is not None:
+            self._stop_together([tree])
+        self._leave_places(self._records())
+
     @handles
     def _start_tree(self, message: StartTree) -> StartedChild:
         spec: ChildSpec = message.spec
