@@ -31,8 +31,12 @@ if TYPE_CHECKING:
     from understudy.supervisors.backoff import Backoff
     from understudy.supervisors.child import Child, ChildSpec, check_childspecs
     from understudy.supervisors.dynamic import DynamicSupervisor
+    from understudy.supervisors.partition import PartitionRef, PartitionSupervisor
+    from understudy.supervisors.ref import SupervisorRef
     from understudy.supervisors.supervisor import Supervisor
     from understudy.supervisors.system import ActorSystem
+    from understudy.supervisors.task import Failed, Ok, Task
+    from understudy.supervisors.tasks import TaskSupervisor, TaskSupervisorRef
 
 else:
     from understudy.messages.lazy import face
@@ -58,8 +62,12 @@ else:
             "supervisors.backoff": ("Backoff",),
             "supervisors.child": ("Child", "ChildSpec", "check_childspecs"),
             "supervisors.dynamic": ("DynamicSupervisor",),
+            "supervisors.partition": ("PartitionRef", "PartitionSupervisor"),
+            "supervisors.ref": ("SupervisorRef",),
             "supervisors.supervisor": ("Supervisor",),
             "supervisors.system": ("ActorSystem",),
+            "supervisors.task": ("Failed", "Ok", "Task"),
+            "supervisors.tasks": ("TaskSupervisor", "TaskSupervisorRef"),
         },
     )
 
@@ -81,13 +89,21 @@ __all__ = [
     "ErrorResponse",
     "Event",
     "ExitReason",
+    "Failed",
     "Future",
     "Mailbox",
     "Message",
+    "Ok",
+    "PartitionRef",
+    "PartitionSupervisor",
     "Refusal",
     "Request",
     "Started",
     "Supervisor",
+    "SupervisorRef",
+    "Task",
+    "TaskSupervisor",
+    "TaskSupervisorRef",
     "Terminated",
     "__version__",
     "check_childspecs",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, overload
 
 from ..actors import execution
 from ..actors.actor import Actor
@@ -17,6 +17,10 @@ from .ref import SupervisorRef
 from .requests import StartChild, StartedChild
 from .sending import Sending
 from .supervisor import SupervisorSpec
+
+if TYPE_CHECKING:
+    from .partition import PartitionRef, PartitionSupervisor
+    from .tasks import TaskSupervisor, TaskSupervisorRef
 
 __all__ = ["Starting"]
 
@@ -40,6 +44,10 @@ class Starting(Sending):
         """The reference of the system's own dynamic supervisor, the parent of everything. Its path is empty."""
         raise NotImplementedError
 
+    @overload
+    def spawn(self, actor: PartitionSupervisor, /) -> PartitionRef: ...
+    @overload
+    def spawn(self, actor: TaskSupervisor, /) -> TaskSupervisorRef: ...
     @overload
     def spawn(self, actor: SupervisorSpec, /) -> SupervisorRef: ...
     @overload

@@ -9,9 +9,18 @@ from typing import Any, TypeVar, cast
 
 import pytest
 
-from understudy import Actor, ActorRef, ActorSystem, Event, Future, Message, handles
+from understudy import (
+    Actor,
+    ActorRef,
+    ActorSystem,
+    Event,
+    Future,
+    Message,
+    TaskSupervisor,
+    TaskSupervisorRef,
+    handles,
+)
 from understudy.messages.errors import AskTimeout
-from understudy.supervisors.tasks import TaskSupervisor, TaskSupervisorRef
 from understudy.testing import SimulatedDispatcher
 
 E = TypeVar("E", bound=Event)
@@ -118,9 +127,7 @@ class Office:
 
 def supervise(system: ActorSystem, **fields: Any) -> TaskSupervisorRef:
     """Start a task supervisor of the name ``tasks``."""
-    ref: object = system.spawn(TaskSupervisor(**{"name": "tasks", **fields}))
-    assert isinstance(ref, TaskSupervisorRef)
-    return ref
+    return system.spawn(TaskSupervisor(**{"name": "tasks", **fields}))
 
 
 def tasks_of(actor: Actor) -> TaskSupervisorRef:

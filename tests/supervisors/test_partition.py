@@ -16,7 +16,19 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from understudy import Actor, ActorSystem, Backoff, Child, DynamicSupervisor, Message, Supervisor, handles
+from understudy import (
+    Actor,
+    ActorSystem,
+    Backoff,
+    Child,
+    DynamicSupervisor,
+    Message,
+    PartitionRef,
+    PartitionSupervisor,
+    Supervisor,
+    SupervisorRef,
+    handles,
+)
 from understudy.messages.errors import (
     ChildNotFound,
     MailboxClosed,
@@ -25,8 +37,7 @@ from understudy.messages.errors import (
     SpecInvalid,
     StartFailed,
 )
-from understudy.supervisors.partition import PartitionRef, PartitionSupervisor, Resize
-from understudy.supervisors.ref import SupervisorRef
+from understudy.supervisors.partition import Resize
 from understudy.supervisors.routing import partition_of
 from understudy.testing import SimulatedDispatcher
 
@@ -91,9 +102,7 @@ def system(simulation: SimulatedDispatcher) -> Iterator[ActorSystem]:
 
 
 def start(system: ActorSystem, spec: PartitionSupervisor) -> PartitionRef:
-    ref: object = system.spawn(spec)
-    assert isinstance(ref, PartitionRef)
-    return ref
+    return system.spawn(spec)
 
 
 def pages(count: int, **fields: Any) -> PartitionSupervisor:

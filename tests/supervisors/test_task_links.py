@@ -8,12 +8,22 @@ from typing import Any
 
 import pytest
 
-from understudy import Actor, ActorRef, ActorSystem, Child, Supervisor, handles
+from understudy import (
+    Actor,
+    ActorRef,
+    ActorSystem,
+    Child,
+    Failed,
+    Ok,
+    Supervisor,
+    Task,
+    TaskSupervisor,
+    TaskSupervisorRef,
+    handles,
+)
 from understudy.actors import lifecycle
 from understudy.actors.events import ActorCrashed
 from understudy.messages.errors import HandlerFailed, TaskCrashed, TaskTimeout
-from understudy.supervisors.task import Failed, Ok, Task
-from understudy.supervisors.tasks import TaskSupervisor, TaskSupervisorRef
 
 from .task_stage import AsyncClerk, Clerk, Do, Office, fail, fail_async, new_office, pause, supervise, tasks_of
 

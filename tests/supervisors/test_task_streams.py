@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from understudy import Actor, ActorSystem
+from understudy import Actor, ActorSystem, Failed, Ok
 from understudy.messages.errors import (
     AskCycle,
     HandlerFailed,
@@ -23,7 +23,6 @@ from understudy.messages.errors import (
     TaskCrashed,
     TaskTimeout,
 )
-from understudy.supervisors.task import Failed, Ok
 
 from .task_stage import AsyncClerk, Do, Office, fail, new_office, pause, supervise, tasks_of
 

@@ -11,7 +11,19 @@ from typing import Any
 import pykka
 import pytest
 
-from understudy import Actor, ActorSystem, Child, ErrorCode, Message, handles
+from understudy import (
+    Actor,
+    ActorSystem,
+    Child,
+    ErrorCode,
+    Failed,
+    Message,
+    Ok,
+    PartitionSupervisor,
+    TaskSupervisor,
+    TaskSupervisorRef,
+    handles,
+)
 from understudy.actors.events import BackgroundFailed, ShutdownError
 from understudy.actors.reasons import WorkCancelled
 from understudy.messages.errors import (
@@ -24,8 +36,6 @@ from understudy.messages.errors import (
     TaskCrashed,
     TaskTimeout,
 )
-from understudy.supervisors.task import Failed, Ok
-from understudy.supervisors.tasks import TaskSupervisor
 
 from .task_stage import Do, Office, fail, fail_async, new_office, pause, supervise, tasks_of
 
@@ -394,11 +404,7 @@ def test_arguments_belong_to_tasks_not_to_their_supervisor() -> None:
 
 
 def test_a_task_supervisor_can_be_partitioned(office: Office) -> None:
-    from understudy.supervisors.partition import PartitionRef, PartitionSupervisor
-    from understudy.supervisors.tasks import TaskSupervisorRef
-
-    pools: object = office.system.spawn(PartitionSupervisor("pools", TaskSupervisor(), partitions=2))
-    assert isinstance(pools, PartitionRef)
+    pools = office.system.spawn(PartitionSupervisor("pools", TaskSupervisor(), partitions=2))
     pool = pools.route("ada")
     assert isinstance(pool, TaskSupervisorRef)
     assert pool.submit(add, 1, 2).result() == 3
