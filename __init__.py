@@ -10,6 +10,8 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from understudy.actors.actor import Actor
+    from understudy.actors.background import BackgroundTask, TaskFailed
+    from understudy.actors.channel import Channel
     from understudy.actors.events import Event
     from understudy.actors.future import Future
     from understudy.actors.handlers import handles, handles_batch
@@ -46,6 +48,8 @@ else:
         "understudy",
         {
             "actors.actor": ("Actor",),
+            "actors.background": ("BackgroundTask", "TaskFailed"),
+            "actors.channel": ("Channel",),
             "actors.events": ("Event",),
             "actors.future": ("Future",),
             "actors.handlers": ("handles", "handles_batch"),
@@ -80,7 +84,9 @@ __all__ = [
     "ActorError",
     "ActorRef",
     "ActorSystem",
+    "BackgroundTask",
     "Backoff",
+    "Channel",
     "Child",
     "ChildSpec",
     "DynamicSupervisor",
@@ -102,6 +108,7 @@ __all__ = [
     "Supervisor",
     "SupervisorRef",
     "Task",
+    "TaskFailed",
     "TaskSupervisor",
     "TaskSupervisorRef",
     "Terminated",
