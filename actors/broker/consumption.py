@@ -88,6 +88,7 @@ class Owner(Protocol):
 
     def resolve(self, path: str) -> ActorRef[Any]:
         """The reference of the actor at that path; raises `UnknownActor`."""
+        ...
 
     def post(self, message: Message[None]) -> None:
         """Have a message handled by this incarnation. Any thread may."""
