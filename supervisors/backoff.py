@@ -41,7 +41,7 @@ class Backoff:
     def delay(self, attempt: int, chance: random.Random) -> float:
         """Seconds to wait before the restart that is the ``attempt``-th in a row, counted from 1."""
         full: float = min(self.max, self.min * 2.0 ** min(attempt - 1, 60))
-        return full - full * self.jitter * chance.random()
+        return full * (1.0 - self.jitter * chance.random())
 
     def _require(self, field: str, value: object, good: Callable[[float], bool], wanted: str) -> None:
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not good(value):

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..actors.actor import Actor, build
 from ..actors.cell import Cell
+from ..actors.future import Future
 from ..actors.handlers import handles
 from ..actors.reasons import ExitReason
 from ..actors.ref import ActorRef
@@ -98,7 +99,15 @@ class DynamicKeeper(Keeper):
         records = tuple(records)
         now = self._cell.runtime.clock()
         with self._waiting_for(records):
-            endings = [(record, self._ask_to_end(record)) for record in records]
+            endings: list[tuple[Record, Future[ExitReason]]] = []
+            for record in records:
+                ending = self._ask_to_end(record)
+                if ending is None:
+                    continue
+                if ending.done:  # of a million children, most: their futures need not all be kept
+                    self._ended(record, ending.get())
+                else:
+                    endings.append((record, ending))
             for record, ending in sorted(endings, key=lambda pair: pair[0].spec.shutdown_seconds):
                 self._await_end(record, ending, now + record.spec.shutdown_seconds)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
 from ..actors import lifecycle
@@ -265,7 +266,19 @@ class Keeper(Actor):
     def _halt(self, records: Iterable[Record]) -> None:
         """End the incarnations of ``records``, one by one, as their specs say. Their places stay."""
         for record in records:
-            self._await_end(record, self._ask_to_end(record), None)
+            with self._waiting_for((record,)):
+                self._await_end(record, self._ask_to_end(record), None)
+
+    @contextmanager
+    def _waiting_for(self, records: Iterable[Record]) -> Iterator[None]:
+        """Note that this supervisor waits for children: one that asks it meanwhile is refused, rather than stuck."""
+        cell = self._cell
+        before = cell.waiting_on
+        cell.waiting_on = (*before, *(record.cell for record in records if record.cell is not None))
+        try:
+            yield
+        finally:
+            cell.waiting_on = before
 
     def _ask_to_end(self, record: Record) -> Future[ExitReason] | None:
         """Begin to stop a child; None if nothing runs there."""
@@ -289,6 +302,7 @@ class Keeper(Actor):
         clock = self._cell.runtime.clock
         if deadline is None:
             deadline = clock() + spec.shutdown_seconds
+        as_told = killed
         killed = killed or spec.shutdown == "brutal_kill"
         while True:
             left = None if deadline == math.inf and not killed else max(0.0, deadline - clock())
@@ -298,7 +312,16 @@ class Keeper(Actor):
             except AskTimeout:
                 killed = True
                 lifecycle.kill(cell)
+        if as_told:
+            record.status = None
+        else:
+            self._ended(record, reason)
+
+    def _ended(self, record: Record, reason: ExitReason) -> None:
+        """A child has ended as it was told to; report if that was in another way than it was told."""
         record.status = None
+        cell, spec = record.cell, record.spec
+        assert cell is not None
         expected = reason.kind == ("killed" if spec.shutdown == "brutal_kill" else "shutdown")
         orderly = reason.kind in ("normal", "shutdown") and spec.restart != "permanent"
         events = self._cell.runtime.events

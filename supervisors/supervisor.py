@@ -193,6 +193,7 @@ class StaticSupervisor(Keeper):
         """The child ended: restart it, and who goes with it, unless that is one restart too many."""
         record.status = "restarting"
         if record.spec.backoff is not None:
+            self._halt_others(record)
             self._try_again(record)
         elif self._may_restart(record, reason):
             self._restart_affected(record, reason)
@@ -207,21 +208,30 @@ class StaticSupervisor(Keeper):
             self._restart_affected(record, reason)
 
     def _restart_affected(self, record: Record, reason: ExitReason) -> None:
-        affected = self._affected(record)
-        others = [other for other in reversed(affected) if other is not record]
-        self._halt(others)
-        for other in others:
-            if other.spec.restart == "temporary":
-                self._forget(other)
-                self._close(other)
-        for each in affected:
-            if self._children.get(str(each.spec.name)) is not each:
-                continue  # a temporary bystander
+        self._halt_others(record)
+        for each in self._affected(record):
             try:
                 self._launch(each, reason=reason)
             except (StartFailed, NameTaken):
                 self._try_again(each)
                 return
+
+    def _halt_others(self, record: Record) -> None:
+        """Stop who is restarted with ``record``; the temporary ones among them do not come back."""
+        others = [other for other in reversed(self._affected(record)) if other is not record]
+        self._halt(others)
+        for other in others:
+            if other.spec.restart == "temporary":
+                self._forget(other)
+                self._close(other)
+
+    def _let_go(self) -> None:
+        """Close the places of those who were to come back with a child that will not: nobody starts them now."""
+        restarting = [record for record in self._children.values() if record.status == "restarting"]
+        waiting = {id(each) for record in restarting for each in self._affected(record)}
+        for record in self._children.values():
+            if record.status is None and id(record) not in waiting:
+                self._close(record)
 
     def _affected(self, record: Record) -> list[Record]:
         """Who is restarted when ``record`` is, in the order of their start."""
@@ -275,10 +285,13 @@ class StaticSupervisor(Keeper):
         self._terminate(self._find(message.child))
 
     def _terminate(self, record: Record) -> None:
+        pending = record.status == "restarting"
         self._halt([record])
         self._close(record)
         if record.spec.restart == "temporary":
             self._forget(record)
+        if pending:
+            self._let_go()
 
     @handles
     def _restart_child(self, message: RestartChild) -> StartedChild:
@@ -295,6 +308,7 @@ class StaticSupervisor(Keeper):
         record = self._find(message.child)
         self._refuse_running(record)
         self._forget(record)
+        self._close(record)
 
     @handles
     def _which_children(self, _message: WhichChildren) -> list[ChildInfo]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from understudy import NORMAL, SHUTDOWN, Actor, Child, Message, handles
-from understudy.actors.events import ActorRestarted
+from understudy import NORMAL, SHUTDOWN, Actor, Child, Message, Supervisor, handles
+from understudy.actors.events import ActorRestarted, HandlerAbandoned, ShutdownError
 
-from ..players import Plain, Stage, shown
+from ..players import Hang, Plain, Stage, shown
 
 
 class QuitTwice(Message[None]):
@@ -33,3 +33,13 @@ def test_a_supervisor_hears_of_the_killing_of_an_idle_child(stage: Stage) -> Non
     stage.end("sup/b", "killed")
     assert [event.reason for event in stage.of(ActorRestarted)] == ["killed"]
     assert shown(sup) == {"a": "running"}
+
+
+def test_children_that_are_killed_with_their_supervisor_ended_as_they_were_told(stage: Stage) -> None:
+    stage.supervise(Supervisor("inner", children=[stage.child("a"), stage.child("b")]))
+    stage.ref("sup/inner/a").tell(Hang())
+    stage.settle()
+    stage.end("sup/inner", "killed")
+    assert [event.path for event in stage.of(HandlerAbandoned)] == ["sup/inner/a"]
+    assert stage.of(ShutdownError) == []
+    assert "stop b" not in stage.log
