@@ -574,7 +574,7 @@ SEEDS = st.integers(0, 2**32)
 CRASHES = st.lists(st.tuples(st.sampled_from([BROKER, MUTATOR, CACHE]), st.integers(1, 80)), max_size=10, unique=True)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=15, deadline=None)
 @given(
     SEEDS,
     CRASHES,
