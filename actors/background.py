@@ -185,16 +185,18 @@ class BackgroundTask(Generic[T]):
         owner = self._owner
         tasks = self.runtime.unowned if owner is None else owner._cell.needs.background
         tasks.pop(self, None)
-        if error is None and not self._fenced:
-            self.result.try_set(value)
-        elif error is None or isinstance(error, (WorkCancelled, ActorKilled)):
-            self.cancelled = True
-            self.result.try_fail(self._cancellation())
-        else:
-            self._report(error)
-            self.result.try_fail(error)
-        self._cancel_linked()
-        self.ended.try_set(None)
+        try:
+            if error is None and not self._fenced:
+                self.result.try_set(value)
+            elif error is None or isinstance(error, (WorkCancelled, ActorKilled)):
+                self.cancelled = True
+                self.result.try_fail(self._cancellation())
+            else:
+                self._report(error)
+                self.result.try_fail(error)
+            self._cancel_linked()
+        finally:  # whatever those who wait for the result do with it
+            self.ended.try_set(None)
 
     def _cancel_linked(self) -> None:
         linked, self.linked = self.linked, {}

@@ -12,7 +12,7 @@ first error; the others are its notes.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import pykka
@@ -72,6 +72,9 @@ def race(
     except BaseException:
         for entrant in entrants:
             entrant.cancel()
+        for work in works[len(entrants) :]:
+            if isinstance(work, Coroutine):
+                work.close()  # nobody will ever await it
         raise
     return _Race(runtime, owner, entrants, grace).run(deadline)
 

@@ -49,7 +49,7 @@ class WorkerThreads:
         self._stopping = False
 
     def submit(self, job: Callable[[], None]) -> None:
-        """Run ``job``, which must not raise, on one of the threads.
+        """Run ``job`` on one of the threads; what it raises goes to ``threading.excepthook``.
 
         Raises:
             SystemStopped: the threads were stopped.
@@ -128,7 +128,11 @@ class WorkerThreads:
                 job = self._next()
                 if job is None:
                     return
-                job()
+                try:
+                    job()
+                except BaseException as error:
+                    info = (type(error), error, error.__traceback__, threading.current_thread())
+                    threading.excepthook(threading.ExceptHookArgs(info))
                 del job  # what it refers to must not live on while this thread waits
         finally:
             with self._change:

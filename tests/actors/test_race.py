@@ -72,6 +72,24 @@ def test_a_race_of_nothing_is_refused(host: ActorRef[Host]) -> None:
         run(host)
 
 
+def test_a_race_that_cannot_begin_leaves_nothing_behind(host: ActorRef[Host]) -> None:
+    """What has begun is cancelled, and no coroutine is left that was never awaited."""
+    never: Channel[str] = Channel()
+    began: list[Any] = []
+
+    async def late() -> None:
+        raise AssertionError("it never runs")
+
+    def compete(actor: Host) -> None:
+        began.append(actor.spawn(never.get))
+        with pytest.raises(TypeError):
+            actor.race(began[0], "not callable", late())
+
+    do(host, compete)
+    began[0].ended.get(timeout=PATIENCE)
+    assert began[0].cancelled
+
+
 def test_a_race_is_awaited_in_a_coroutine(system: ActorSystem) -> None:
     class Compete(Message[str]):
         pass

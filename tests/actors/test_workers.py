@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,19 @@ def test_an_idle_thread_ends_after_a_while(monkeypatch: pytest.MonkeyPatch, thre
     again = threading.Event()
     threads.submit(again.set)
     wait(again)
+
+
+def test_a_job_that_raises_does_not_end_its_thread(monkeypatch: pytest.MonkeyPatch, threads: WorkerThreads) -> None:
+    raised: list[Any] = []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    ran = threading.Event()
+    threads.submit(lambda: dict[int, None]()[0])
+    while not raised:
+        pass
+    threads.submit(ran.set)
+    wait(ran)
+    assert threads.threads == 1
+    assert raised[0].exc_type is KeyError
 
 
 def test_after_the_stop_nothing_is_taken_but_what_was_taken_is_done() -> None:
