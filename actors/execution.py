@@ -178,6 +178,26 @@ def refuse_cycle(waiter: Party, target: Party) -> None:
         raise AskCycle(f"the ask would wait for itself: {loop}", actor=waiter.path, target=target.path, verb="ask")
 
 
+def free_from(waiter: _Waiting, target: Party, seen: set[int] | None = None) -> None:
+    """Refuse what ``waiter`` waits for, as far as it waits for ``target``, which is about to wait for ``waiter``.
+
+    Where it waits for somebody without having asked (it runs that actor itself, or starts or stops it), that one's
+    own waits are looked at.
+    """
+    seen = set() if seen is None else seen
+    for note in waiter.waiting_on:
+        if not isinstance(note, Wait):
+            if id(note) not in seen:
+                seen.add(id(note))
+                free_from(note, target, seen)
+        elif not note.over:
+            chain = _chain_between(note.target, target)
+            if chain is not None:
+                loop = " → ".join(cell.path for cell in (target, *chain))
+                what = f"who is asked waits for the one that asks: {loop}"
+                note.refuse(AskCycle(what, target=target.path, verb="ask"))
+
+
 class Settled(Protocol):
     """Something that comes about, such as a future's outcome."""
 
@@ -211,6 +231,12 @@ class Wait:
     def path(self) -> str:
         """The target's."""
         return self.target.path
+
+    def refuse(self, error: AskCycle) -> None:
+        """Have it come about as a failure, if it can fail: the target will not get to it."""
+        fail = getattr(self._event, "try_fail", None)
+        if fail is not None:
+            fail(error)
 
     def __enter__(self) -> None:
         self._waiter.waiting_on += (self,)

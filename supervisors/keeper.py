@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar, Literal
 
-from ..actors import lifecycle
+from ..actors import execution, lifecycle
 from ..actors.actor import Actor
 from ..actors.cell import CLOSED, SUSPENDED, Cell
 from ..actors.directory import ref_to
@@ -271,10 +271,18 @@ class Keeper(Actor):
 
     @contextmanager
     def _waiting_for(self, records: Iterable[Record]) -> Iterator[None]:
-        """Note that this supervisor waits for children: one that asks it meanwhile is refused, rather than stuck."""
+        """Note that this supervisor waits for children to end.
+
+        One that asks it meanwhile, or already waits for it, is told of the cycle; else it would be stuck until it
+        is killed.
+        """
         cell = self._cell
         before = cell.waiting_on
-        cell.waiting_on = (*before, *(record.cell for record in records if record.cell is not None))
+        children = [record.cell for record in records if record.cell is not None]
+        cell.waiting_on = (*before, *children)
+        for child in children:
+            if child.waiting_on:
+                execution.free_from(child, cell)
         try:
             yield
         finally:

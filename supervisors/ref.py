@@ -62,12 +62,14 @@ class SupervisorRef(ActorRef[Any]):
     def terminate_child(self, child: ChildId, *, timeout: float | None = None) -> None:
         """Stop a child, which is not restarted; also ends a pending restart. Fine if it does not run.
 
-        A static supervisor keeps the spec, unless it is temporary.
+        A static supervisor keeps the spec, unless it is temporary. A child that has itself terminated, or one
+        above it, is ended too, but cannot wait for that: it gets ``AskCycle``. It means ``self.stop()``.
 
         Raises:
             ChildNotFound: there is no such child.
         """
-        self.ask(TerminateChild(child), timeout=timeout)
+        # Not run by the asking thread: that may be the very child's, or one's below it.
+        self.ask(TerminateChild(child), block=False, timeout=timeout).get()
 
     def restart_child(self, child: str, *, timeout: float | None = None) -> StartedChild:
         """Start a child again that was terminated, ended, or said ``IGNORE``.
