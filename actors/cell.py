@@ -284,10 +284,12 @@ class Cell:
         elif overflow == "drop_oldest":
             self._put_for_the_oldest(item)
         elif overflow == "reject" or not self._wait_for_room(item, verb, kind):
+            path = self.path  # put together each time: this may be refused a million times
+            who = path if path and self.parent is not None else self.describe()
             raise MailboxFull(
-                f"the mailbox of {self.describe()} is full: {self.policy.capacity} messages wait",
-                actor=self.path,
-                target=self.path,
+                f"the mailbox of {who} is full: {self.policy.capacity} messages wait",
+                actor=path,
+                target=path,
                 verb=verb,
                 message_type=kind,
             )

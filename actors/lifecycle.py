@@ -7,6 +7,7 @@ pykka's way has no supervisor and closes at once.
 
 from __future__ import annotations
 
+import threading
 import traceback
 from collections import deque
 from collections.abc import Callable
@@ -109,8 +110,10 @@ def start(cell: Cell, build: Callable[[], Actor]) -> Started | _Ignore:
     try:
         cell.state = STARTING
         cell.incarnation += 1
+        cell.runner = threading.get_ident()  # a constructor can be stuck like any code
         try:
             actor: Any = build()
+            _go_on(cell)
             answer: object = None
             if isinstance(actor, pykka.Actor):
                 cell.handlers = actor._table  # type: ignore[attr-defined]  # an understudy.Actor: the spec saw to it
@@ -128,6 +131,7 @@ def start(cell: Cell, build: Callable[[], Actor]) -> Started | _Ignore:
         ):
             what = "on_start" if cell.actor is not None else "the child spec's function"
             raise _start_failed(cell, None, f"{what} returned {answer!r}, which is not one of its answers")
+        _go_on(cell)
     except BaseException as error:
         _vacate(cell, cell.actor, ExitReason.of(error))
         raise
@@ -141,6 +145,14 @@ def start(cell: Cell, build: Callable[[], Actor]) -> Started | _Ignore:
     cell.state = RUNNING
     cell.settle()
     return answer or _STARTED
+
+
+def _go_on(cell: Cell) -> None:
+    """Go on with the start, unless somebody ended it by force meanwhile: it must not be brought back to life."""
+    with ending:
+        if cell.state != STARTING:
+            raise ActorKilled
+        cell.runner = 0
 
 
 _STARTED = Started()
@@ -229,7 +241,8 @@ def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
     for each in items:
         message = each.message if type(each) is Request else each
         cell.bury(each, "killed", handler_failed(cell, message, ActorKilled()))
-    if cell.runtime.events.wanted(HandlerAbandoned):
+    # A supervisor that waits for a child is not what is stuck.
+    if not (cell.handlers.trusted and latch is not None) and cell.runtime.events.wanted(HandlerAbandoned):
         kind = type(items[0].message if type(items[0]) is Request else items[0]).__name__ if items else ""
         cell.runtime.events.publish(
             HandlerAbandoned(path=cell.path, incarnation=cell.incarnation, message_type=kind, thread_id=runner)

@@ -122,7 +122,8 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
         try:
             self._cell.put(item)
         except ActorError as error:
-            error.note_call(method, self._cell.path, "tell")
+            if method is not None or not error.target:
+                error.note_call(method, self._cell.path, "tell")
             raise
 
     @overload  # type: ignore[override]  # narrower than pykka's: the reply's type comes from the message

@@ -101,6 +101,11 @@ class ActorError(Exception):
         """Where it was called: the caller's function, the target's path and the verb."""
         return method_name(*self._called) if self._method is None else self._method
 
+    @property
+    def target(self) -> str:
+        """The path of the actor that was addressed, or nothing if that is not known."""
+        return self._called[1] or ""
+
     def note_call(self, method: str | None, target: str, verb: str) -> None:
         """Fill in where the failed call was made, for an error that was made where it was handled.
 

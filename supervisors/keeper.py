@@ -22,7 +22,7 @@ from ..actors.events import (
 )
 from ..actors.future import Future
 from ..actors.mailbox import DEFAULT_MAILBOX, Mailbox
-from ..actors.reasons import KILLED, SHUTDOWN, ExitReason
+from ..actors.reasons import KILLED, SHUTDOWN, ActorKilled, ExitReason
 from ..actors.ref import ActorRef, StopChild
 from ..messages.errors import AskTimeout, ChildNotFound, ConfigError, IntensityExceeded, StartFailed, SupervisionError
 from .child import Child, ChildSpec
@@ -106,6 +106,7 @@ class Keeper(Actor):
     def __init__(self, intensity: int, period: float) -> None:
         super().__init__()
         self._intensity = RestartIntensity(intensity, period)
+        self._starting: Record | None = None
 
     # --- for subclasses to say -------------------------------------------------------------------------
 
@@ -159,14 +160,20 @@ class Keeper(Actor):
         if cell is None or cell.state == CLOSED:
             cell = record.cell = self._place(record.spec)
         spec = record.spec
+        self._starting = record
         try:
             outcome = lifecycle.start(cell, lambda: spec.build(cell, before, record.args, record.kwargs))
+            if self._fenced:  # killed meanwhile: nobody else would stop the child
+                lifecycle.kill(cell)
+                raise ActorKilled
         except StartFailed as error:
             record.status = None
             events = self._cell.runtime.events
             if events.wanted(ChildStartFailed):
                 events.publish(ChildStartFailed(path=self._cell.path, child=cell.path, error=error))
             raise
+        finally:
+            self._starting = None
         if not isinstance(outcome, lifecycle.Started):
             record.status = None
             self._close(record)
@@ -339,8 +346,9 @@ class Keeper(Actor):
     def _on_killed(self) -> None:
         """This supervisor was killed: its children are, too."""
         pending = []
-        for record in reversed(tuple(self._records())):
-            if record.status == "running" and record.cell is not None:
+        starting = self._starting
+        for record in (*(() if starting is None else (starting,)), *reversed(tuple(self._records()))):
+            if record.cell is not None and (record.status == "running" or record is starting):
                 pending.append((record, lifecycle.end(record.cell, KILLED)))
                 lifecycle.kill(record.cell)
         for record, ending in pending:

@@ -84,8 +84,10 @@ class Gate:
     def pass_through(self) -> None:
         """Wait for the gate to open."""
         self.entered.set()
-        assert self._open.wait(60)
-        self.left.set()
+        try:
+            assert self._open.wait(60)
+        finally:
+            self.left.set()
 
     def open(self) -> None:
         """Let everybody through, now and later."""

@@ -92,7 +92,7 @@ class Troupe:
 
     def child(self, name: str, **options: Any) -> Child:
         """The spec of a member."""
-        kwargs = {key: options.pop(key) for key in ("stopping", "fails") if key in options}
+        kwargs: dict[str, Any] = {key: options.pop(key) for key in ("stopping", "fails") if key in options}
         return Child(Member, (self.log, name), kwargs, name=name, **options)
 
 
