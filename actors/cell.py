@@ -171,7 +171,9 @@ class Cell:
     def needs(self) -> Extras:
         """The extras, made now if there are none."""
         if self.extras is None:
-            self.extras = Extras()
+            with _naming:  # a supervisor that ends it may need them at the same moment
+                if self.extras is None:
+                    self.extras = Extras()
         return self.extras
 
     @property

@@ -166,8 +166,11 @@ def inherited_deadline(here: Party | None) -> float | None:
     if here is None:
         return None
     handled = here.current
-    # Nothing else's: a message that was told may have a field called so.
-    return handled.deadline if type(handled) is Request or handled is here else None
+    if type(handled) is Request:
+        return handled.deadline
+    # Work in the background is its own request. Nothing else counts: a message may have a field called so.
+    own: float | None = getattr(handled, "deadline", None) if handled is here else None
+    return own
 
 
 def refuse_cycle(waiter: Party, target: Party) -> None:
@@ -232,7 +235,7 @@ class Wait:
         """The target's."""
         return self.target.path
 
-    def refuse(self, error: AskCycle) -> None:
+    def refuse(self, error: BaseException) -> None:
         """Have it come about as a failure, if it can fail: the target will not get to it."""
         fail = getattr(self._event, "try_fail", None)
         if fail is not None:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pykka
 
-from ..messages.errors import ErrorKind, StartFailed
+from ..messages.errors import ActorRestarting, ErrorKind, StartFailed
 from . import execution
 from .answers import handler_failed, never_answered, text_of
 from .cell import CLOSED, RUNNING, STARTING, SUSPENDED, Cell, ending
@@ -41,6 +41,7 @@ __all__ = [
     "incarnation_over",
     "kill",
     "link_broken",
+    "refuse_rest",
     "start",
 ]
 
@@ -176,7 +177,30 @@ def end(cell: Cell, reason: ExitReason = SHUTDOWN) -> Future[ExitReason]:
         end_now(cell, cell.actor, reason)
     else:
         cell.signal(End(reason))
+        _wait_for_nobody_gone(cell)
     return future
+
+
+def _wait_for_nobody_gone(cell: Cell) -> None:
+    """Who is to end does not wait for somebody who has ended: the reply could only come from a next life."""
+    for note in cell.waiting_on:
+        target = note.target if isinstance(note, execution.Wait) else None
+        if isinstance(note, execution.Wait) and isinstance(target, Cell) and target.state == SUSPENDED:
+            note.refuse(
+                ActorRestarting(
+                    f"{target.describe()} has ended, and {cell.describe()} is to end: it does not wait any longer",
+                    actor=target.path,
+                    target=target.path,
+                    verb="ask",
+                )
+            )
+
+
+def refuse_rest(cell: Cell) -> None:
+    """No incarnation will come to this place any more, though it is not closed yet: nobody waits for one."""
+    cell.state = CLOSED
+    cell.limit = -1
+    cell.drain()
 
 
 def end_now(cell: Cell, actor: Any, reason: ExitReason, error: BaseException | None = None) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
+from ..actors import lifecycle
 from ..actors.actor import Actor, build
 from ..actors.cell import Cell
 from ..actors.future import Future
@@ -107,6 +109,8 @@ class DynamicKeeper(Keeper):
                 if ending.done:  # of a million children, most: their futures need not all be kept
                     self._ended(record, ending.get())
                 else:
+                    assert record.cell is not None
+                    ending.on_done(partial(lifecycle.refuse_rest, record.cell))  # its siblings may wait for it
                     endings.append((record, ending))
             for record, ending in sorted(endings, key=lambda pair: pair[0].spec.shutdown_seconds):
                 self._await_end(record, ending, now + record.spec.shutdown_seconds)

@@ -17,6 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...messages.errors import DispatcherExhausted
@@ -85,7 +86,11 @@ class PoolDispatcher:
         if execution.host.dispatcher is self and len(self._ready) <= 1:
             return  # this worker takes it up when it is done; if that takes long, the lookout steps in
         if self._idle or len(self._workers) - self._blocked - self._lost < self._size:
-            self._wake_one()
+            try:
+                self._wake_one()
+            except DispatcherExhausted:
+                if not self._workers:
+                    raise  # else one of those that wait comes back, or may not wait in the first place
 
     def call(self, cell: Cell, function: Callable[[], Any]) -> Any:
         """Run ``function`` on the calling thread, as the actor."""
@@ -107,9 +112,9 @@ class PoolDispatcher:
         """Wait on a worker of this pool; meanwhile the pool may run a spare."""
         with self._change:
             self._blocked += 1
-        if self._ready:
-            self._wake_one()
         try:
+            if self._ready:
+                self._wake_one()  # if it cannot, the wait fails: one that nobody ends would be worse
             if timeout is None:
                 return latch.acquire()
             return latch.acquire(timeout=min(max(timeout, 0.0), threading.TIMEOUT_MAX))
@@ -193,6 +198,8 @@ class PoolDispatcher:
                 except IndexError:
                     if not self._park(worker):
                         return
+                    if not self._lookout_wake.is_set():
+                        self._lookout_wake.set()  # there is work again: somebody may get stuck in it
                     continue
                 self._taken += 1
                 try:
@@ -254,5 +261,6 @@ class PoolDispatcher:
                 if idle is not None:
                     idle.latch.release()
                 elif len(self._workers) - self._blocked - self._lost < self._size + STUCK_SPARES:
-                    self._start_worker()
+                    with suppress(DispatcherExhausted):  # then those that there are must do
+                        self._start_worker()
             seen = self._taken
