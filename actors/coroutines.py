@@ -18,7 +18,7 @@ from .running import SLICE, failed, leave, obey, other
 __all__ = ["run_async"]
 
 
-async def run_async(cell: Cell, limit: int = SLICE) -> None:
+async def run_async(cell: Cell, limit: int = SLICE) -> None:  # noqa: C901  # `run`'s loop, awaiting
     """As ``run``, on the event loop: a handler that is a coroutine is awaited before the next message."""
     actor = cell.actor
     execution.current.set(cell)

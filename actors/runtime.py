@@ -184,18 +184,17 @@ class _Forked:
 
 forked = _Forked()
 _runtimes: weakref.WeakSet[Runtime] = weakref.WeakSet()
-_default: Runtime | None = None
+_default: list[Runtime] = []
 _default_lock = renewed_in_forks(threading.Lock())
 _making = renewed_in_forks(threading.Lock())
 
 
 def default_runtime() -> Runtime:
     """The runtime of actors that were started pykka's way, ``Account.start()``; a fork gets one of its own."""
-    global _default
     with _default_lock:
-        if _default is None or _default.pid != os.getpid():
-            _default = Runtime("actors")
-        return _default
+        if not _default or _default[0].pid != os.getpid():
+            _default[:] = [Runtime("actors")]
+        return _default[0]
 
 
 def _note_fork() -> None:

@@ -1,4 +1,4 @@
-"""Asks that would wait for themselves raise `actor.ask.cycle` at once, whoever runs the actors and however they wait."""
+"""Asks that would wait for themselves raise `actor.ask.cycle` at once, whoever runs them and however they wait."""
 
 from __future__ import annotations
 
@@ -118,7 +118,7 @@ def test_what_was_refused_as_a_cycle_is_not_handled_later(system: ActorSystem) -
 
     def ask_back(_actor: Player) -> list[ErrorKind]:
         future = a.ask(Note(1), block=False)
-        return [kind_of(lambda: a.ask(Note(2))), kind_of(lambda: future.get())]
+        return [kind_of(lambda: a.ask(Note(2))), kind_of(future.get)]
 
     assert a.ask(Do(lambda _: b.ask(Do(ask_back))), timeout=PATIENCE) == [ErrorKind.ASK_CYCLE] * 2
     assert a.ask(Note(3), timeout=PATIENCE) == 1
@@ -255,7 +255,7 @@ def test_a_blocking_ask_on_the_loop_that_would_have_to_answer_is_refused(system:
     a, b = system.spawn(LoopPlayer), system.spawn(LoopPlayer)
 
     async def ask_without_await(_actor: Player) -> Any:
-        with pytest.raises(LoopBlocked, match="await ref.ask") as caught:
+        with pytest.raises(LoopBlocked, match=r"await ref\.ask") as caught:
             b.ask(Note(1))
         return caught.value.kind
 
