@@ -341,12 +341,13 @@ def test_an_async_loop_that_is_just_left_is_closed_by_the_event_loop(office: Off
 
 
 def test_on_the_real_loop_too_a_loop_that_is_just_left_leaves_no_task() -> None:
-    ended = threading.Semaphore(0)
+    begun, ended = set[int](), threading.Semaphore(0)
 
     async def wait(number: int) -> int:
+        begun.add(number)
         try:
-            if number:
-                await asyncio.Event().wait()
+            while number or len(begun) < 3:
+                await asyncio.sleep(0)
         finally:
             ended.release()
         return number
