@@ -125,17 +125,10 @@ def test_an_actor_that_was_slow_once_runs_elsewhere_for_a_while(
     monkeypatch.setattr(running, "perf_counter", lambda: 0.0)
     assert where(ref) != here()
     rest(ref)
-<<<<<<< /tmp/corework/m.work
-    now += 0.08
-    assert where(ref) != here()
-    rest(ref)
-    now += 0.04
-=======
     now += 0.9 * running.SLOW_TIMES * 0.01
     assert where(ref) != here()
     rest(ref)
     now += 0.2 * running.SLOW_TIMES * 0.01
->>>>>>> /tmp/corework/m.new
     assert where(ref) == here()
 
 
