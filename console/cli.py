@@ -3,97 +3,121 @@
 from __future__ import annotations
 
 import argparse
-import difflib
-import importlib
 import logging
+import math
 import os
 import sys
+import traceback
 from collections.abc import Sequence
-from typing import Any
 
 from .. import __version__
-from ..messages.errors import ActorError, TreeInvalid
-from ..supervisors.child import ChildSpec
+from ..messages.errors import ActorError
+from ..supervisors.signals import FORCED_BASE, KILLED_SOME, Signals, run_until_signal
 from ..supervisors.system import ActorSystem
+from .loading import load_tree
 
-__all__ = ["load_tree", "main"]
+__all__ = ["NOT_STARTED", "main"]
 
-USAGE_ERROR = 2
+NOT_STARTED = 2
 """The exit status for a command line or a tree that cannot be run, as argparse has it."""
+
+_EPILOG = """\
+exit status:
+  0        it ended by itself, or everything stopped in order after a signal
+  1        the tree gave up: restarts did not help
+  2        it could not be started
+  3        it stopped after a signal, but something had to be killed
+  128 + N  a second signal N forced it down
+"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line.
 
     Args:
-        arguments: what stands behind the command's name; by default what the process was started with.
+        arguments: what stands behind the command's name; by default what the process was started with. Then the
+            process is ended without waiting for threads that were given up.
 
     Returns:
         the exit status: 0 after a clean end, 1 if the tree gave up, 2 if it could not be started, 3 if something
         had to be killed while stopping, 128 + the signal's number after a second signal.
     """
-    options = _parser().parse_args(arguments)
-    logging.basicConfig(
-        level=options.log_level.upper(), format="%(asctime)s %(levelname)s %(name)s %(message)s", stream=sys.stderr
-    )
-    try:
-        tree = load_tree(options.tree)
-        system = ActorSystem(options.name or tree.name or "understudy", tree)
-    except ActorError as error:
-        print(f"understudy: {error}", file=sys.stderr)
+    status = _run(_parser().parse_args(arguments))
+    if arguments is None and (status == KILLED_SOME or status > FORCED_BASE):
+        _leave(status)
+    return status
+
+
+def _run(options: argparse.Namespace) -> int:
+    with Signals() as signals:
+        signals.starting = True
+        try:
+            tree = load_tree(options.tree)
+            logging.basicConfig(  # after the tree's module, which may have a set-up of its own
+                level=options.log_level.upper(),
+                format="%(asctime)s %(levelname)s %(name)s %(message)s",
+                stream=sys.stderr,
+            )
+            system = ActorSystem(options.name or tree.name or "understudy", tree)
+        except Exception as error:
+            _show(error)
+            return NOT_STARTED
+        signals.starting = False
+        if not system.root.count_children().specs:
+            system.stop(cause="the tree said IGNORE: there is nothing to do")
+        return run_until_signal(system, drain=options.drain, timeout=options.timeout, signals=signals)
+
+
+def _show(error: Exception) -> None:
+    """Show what kept it from starting: the traceback of what is at the bottom of it, and the error response."""
+    lowest: BaseException = error
+    while lowest.__cause__ is not None:
+        lowest = lowest.__cause__
+    if lowest is not error or not isinstance(error, ActorError):
+        traceback.print_exception(type(lowest), lowest, lowest.__traceback__, chain=False, file=sys.stderr)
+    print(f"understudy: {error}", file=sys.stderr)
+    if isinstance(error, ActorError):
         print(error.response.to_json().decode(), file=sys.stderr)
-        return USAGE_ERROR
-    return system.run(drain=options.drain, timeout=options.timeout)
 
 
-def load_tree(reference: str) -> ChildSpec:
-    """Find a declared tree by ``module:attribute``; the attribute may be a function that returns one.
-
-    Raises:
-        TreeInvalid: the module cannot be imported, has no such attribute, or it is no declaration.
-    """
-    module_name, colon, attribute = reference.partition(":")
-    if not (module_name and colon and attribute):
-        raise TreeInvalid(f"{reference!r}: give module:attribute, such as shop.service:tree")
-    if "" not in sys.path:
-        sys.path.insert(0, os.getcwd())
-    try:
-        module = importlib.import_module(module_name)
-    except Exception as error:
-        raise TreeInvalid(
-            f"{module_name!r} cannot be imported: {type(error).__name__}: {error}", cause=error
-        ) from error
-    try:
-        tree: Any = getattr(module, attribute)
-    except AttributeError as error:
-        close = difflib.get_close_matches(attribute, dir(module), 1)
-        hint = f"; did you mean {close[0]!r}?" if close else ""
-        raise TreeInvalid(f"{module_name!r} has no {attribute!r}{hint}", cause=error) from error
-    if callable(tree) and not isinstance(tree, ChildSpec):
-        tree = tree()
-    if not isinstance(tree, ChildSpec):
-        raise TreeInvalid(f"{reference!r} is {tree!r}: declare a Supervisor(...), or a function that returns one")
-    return tree
+def _leave(status: int) -> None:
+    """End the process now: the interpreter would wait for threads, and some of them may never end."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="understudy", description="Run supervised actors.")
+    parser = argparse.ArgumentParser(
+        prog="understudy",
+        description="Run supervised actors.",
+        epilog="example:\n  understudy run shop.service:tree",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"understudy {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser(
         "run",
         help="run a declared tree until SIGTERM or SIGINT",
         description="Run a declared tree until SIGTERM or SIGINT drains it; a second signal forces it down.",
-        epilog="Exit status: 0 clean end, 1 the tree gave up, 2 it could not be started, 3 something had to be killed "
-        "while stopping, 128 + N forced by a second signal N.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     run.add_argument("tree", metavar="MODULE:TREE", help="where the tree is declared, such as shop.service:tree")
     run.add_argument("--name", help="the system's name in logs; by default the tree's")
     run.add_argument(
-        "--drain", type=float, default=5.0, metavar="S", help="seconds for the mailboxes to run empty (%(default)s)"
+        "--drain", type=_seconds, default=5.0, metavar="S", help="seconds for the mailboxes to run empty (%(default)s)"
     )
     run.add_argument(
-        "--timeout", type=float, default=30.0, metavar="S", help="seconds for the whole stop (%(default)s)"
+        "--timeout", type=_seconds, default=30.0, metavar="S", help="seconds for the whole stop (%(default)s)"
     )
     run.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"], help="(%(default)s)")
     return parser
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if math.isnan(seconds) or seconds < 0:
+        raise argparse.ArgumentTypeError(f"{text!r} is no number of seconds, 0 or more")
+    return seconds

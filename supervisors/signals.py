@@ -61,7 +61,8 @@ class Signals:
         traceback: TracebackType | None,
     ) -> None:
         for number, handler in self._previous.items():
-            signal.signal(number, handler)
+            if handler is not None:  # what was not installed from Python cannot be put back
+                signal.signal(number, handler)
 
     def wake(self) -> None:
         """Let ``wait`` return."""
