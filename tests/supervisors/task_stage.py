@@ -141,6 +141,16 @@ def pause(seconds: float | None) -> None:
         Future[None]().get(timeout=seconds)
 
 
+def spin() -> None:
+    """Run for ever, at Python's pace; only an interruption ends it.
+
+    Call it where something is to be cleaned up, rather than loop there: CPython 3.13.0 leaves the jump at the end
+    of a loop out of the ``try`` around it, so that an exception that lands on it passes the ``finally`` by.
+    """
+    while True:
+        pass
+
+
 def fail(*_: Any) -> Any:
     """Work that goes wrong."""
     raise ValueError("no ink")

@@ -24,7 +24,7 @@ from understudy.messages.errors import (
     TaskTimeout,
 )
 
-from .task_stage import AsyncClerk, Do, Office, fail, new_office, pause, supervise, tasks_of
+from .task_stage import AsyncClerk, Do, Office, fail, new_office, pause, spin, supervise, tasks_of
 
 __all__ = ["new_office"]
 
@@ -602,8 +602,8 @@ def test_on_threads_nothing_runs_on_when_the_loop_was_left(coroutines: bool) -> 
     def busy(number: int) -> None:
         try:
             begun.release()
-            while number:
-                pass
+            if number:
+                spin()
         finally:
             ended.append(number)
 
