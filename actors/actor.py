@@ -20,10 +20,8 @@ from .request import Request
 from .running import BOOT
 from .runtime import default_runtime
 from .spawning import Spawning
+from .timers import Timer, check_seconds
 from .watching import notify_end
-
-if TYPE_CHECKING:
-    from .timers import Timer
 
 __all__ = ["Actor"]
 
@@ -197,26 +195,42 @@ class Actor(Spawning, pykka.Actor):
         return self._cell.runtime.directory.resolve(path)
 
     def after(self, seconds: float, message: Any) -> Timer:
-        """Send ``message`` to this actor in ``seconds``, unless the incarnation ends or the timer is cancelled."""
+        """Send ``message`` to this actor in ``seconds``, unless the incarnation ends or the timer is cancelled.
+
+        Raises:
+            SpecInvalid: ``config.timer.invalid`` where ``seconds`` is no finite number, 0 or more.
+        """
         return self._schedule(seconds, message, None)
 
     def every(self, seconds: float, message: Any) -> Timer:
-        """Send ``message`` to this actor every ``seconds``, first in ``seconds``; ends with the incarnation."""
+        """Send ``message`` to this actor every ``seconds``, first in ``seconds``; ends with the incarnation.
+
+        Where the mailbox is full, that one goes to the dead letters (``dropped``).
+
+        Raises:
+            SpecInvalid: ``config.timer.invalid`` where ``seconds`` is no finite number above 0.
+        """
         return self._schedule(seconds, message, seconds)
 
     def _schedule(self, seconds: float, message: Any, interval: float | None) -> Timer:
         self._refuse_if_fenced("schedule")
-        cell, incarnation = self._cell, self._cell.incarnation
+        check_seconds(seconds, repeated=interval is not None)
+        cell = self._cell
         timers = cell.needs.timers
 
         def send() -> None:
             if interval is None:
                 timers.discard(timer)
-            if cell.incarnation == incarnation and cell.alive:
+            if cell.actor is not self:
+                return
+            if interval is not None and len(cell.queue) >= cell.limit:
+                cell.runtime.events.dead_letter(cell.path, message, "dropped")
+            else:
                 cell.put_always(message)
 
-        timer = cell.runtime.after(seconds, send, interval)
+        timer = Timer(cell.runtime.clock() + seconds, send, interval)
         timers.add(timer)
+        cell.runtime.timers.add(timer)
         return timer
 
     def watch(self, other: ActorRef[Any]) -> None:

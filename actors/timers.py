@@ -5,14 +5,19 @@ from __future__ import annotations
 import heapq
 import itertools
 import logging
+import math
 import threading
 from collections.abc import Callable
 from typing import Protocol
 
-__all__ = ["ThreadTimers", "Timer", "TimerService"]
+from ..messages.errors import ErrorKind, SpecInvalid
+
+__all__ = ["ThreadTimers", "Timer", "TimerService", "check_seconds"]
 
 logger = logging.getLogger("understudy.actors")
 
+SWEEP_FROM = 1_024
+"""How many timers there must be before cancelled ones are looked for."""
 
 LAST_ACTION = 1.0
 """Seconds that a stop waits for the action that is under way."""
@@ -59,6 +64,19 @@ class Timer:
         return self.active
 
 
+def check_seconds(seconds: object, *, repeated: bool) -> None:
+    """Raise ``SpecInvalid`` for what is no time to wait, or no interval to repeat after."""
+    if (
+        isinstance(seconds, (int, float))
+        and not isinstance(seconds, bool)
+        and math.isfinite(seconds)
+        and (seconds > 0 or (seconds == 0 and not repeated))
+    ):
+        return
+    wanted = "more than 0" if repeated else "0 or more"
+    raise SpecInvalid(f"{seconds!r} is no time for a timer: give seconds, {wanted}", kind=ErrorKind.TIMER_INVALID)
+
+
 class TimerService(Protocol):
     """Where timers are kept: a thread in production, virtual time in a simulation."""
 
@@ -79,6 +97,7 @@ class ThreadTimers:
         self._order = itertools.count()
         self._changed = threading.Condition()
         self._thread: threading.Thread | None = None
+        self._sweep_at = SWEEP_FROM
         self._stopped = False
 
     def add(self, timer: Timer) -> Timer:
@@ -87,6 +106,8 @@ class ThreadTimers:
             if self._stopped:
                 timer.cancel()
                 return timer
+            if len(self._heap) >= self._sweep_at:
+                self._sweep()
             heapq.heappush(self._heap, (timer.due, next(self._order), timer))
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=f"{self._name}-timers", daemon=True)
@@ -94,6 +115,16 @@ class ThreadTimers:
             elif self._heap[0][2] is timer:
                 self._changed.notify()
         return timer
+
+    def __len__(self) -> int:
+        """How many timers are kept, cancelled ones among them."""
+        return len(self._heap)
+
+    def _sweep(self) -> None:
+        """Throw the cancelled ones out: an ask with a deadline sets a timer, and is mostly answered long before."""
+        self._heap = [entry for entry in self._heap if entry[2].active]
+        heapq.heapify(self._heap)
+        self._sweep_at = max(SWEEP_FROM, 2 * len(self._heap))
 
     def stop(self) -> None:
         """Forget every timer and end the thread."""
@@ -112,8 +143,10 @@ class ThreadTimers:
                 return
             if timer.fire():
                 with self._changed:
-                    # A clock that jumped, or a thread that was stalled, must not cause a burst of repetitions.
-                    timer.due = max(timer.due, self._clock())
+                    now = self._clock()
+                    if timer.due <= now and timer.interval is not None:
+                        # A clock that jumped, or a thread that was stalled, must not cause a burst of repetitions.
+                        timer.due = now + timer.interval
                     heapq.heappush(self._heap, (timer.due, next(self._order), timer))
 
     def _next_due(self) -> Timer | None:

@@ -97,6 +97,7 @@ class ErrorKind(StrEnum):
     MAILBOX_INVALID = "config.mailbox.invalid"
     CHANNEL_INVALID = "config.channel.invalid"
     BACKOFF_INVALID = "config.backoff.invalid"
+    TIMER_INVALID = "config.timer.invalid"
     HANDLER_MISSING_ANNOTATION = "config.handler.missing_annotation"
     HANDLER_DUPLICATE = "config.handler.duplicate"
     HANDLER_NOT_A_MESSAGE = "config.handler.not_a_message"
