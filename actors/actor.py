@@ -21,7 +21,7 @@ from .running import BOOT
 from .runtime import default_runtime
 from .spawning import Spawning
 from .timers import Timer, check_seconds
-from .watching import notify_end
+from .watching import unwatch, watch
 
 __all__ = ["Actor"]
 
@@ -236,13 +236,11 @@ class Actor(Spawning, pykka.Actor):
     def watch(self, other: ActorRef[Any]) -> None:
         """Be sent ``Terminated`` once ``other`` is gone for good; at once if it is. Restarts are not told."""
         self._refuse_if_fenced("watch")
-        notify_end(other._cell, self._cell)
+        watch(other._cell, self._cell)
 
     def unwatch(self, other: ActorRef[Any]) -> None:
         """Take a ``watch`` back."""
-        extras = other._cell.extras
-        if extras is not None:
-            extras.watchers = [pair for pair in extras.watchers if pair[0] is not self._cell]
+        unwatch(other._cell, self._cell)
 
     def defer_reply(self) -> Request[Any]:
         """Answer the request that is being handled later; what the handler returns is then ignored.

@@ -70,6 +70,7 @@ class Extras:
         "stopped",
         "timers",
         "urn",
+        "watched",
         "watchers",
     )
 
@@ -78,7 +79,8 @@ class Extras:
         self.number: int = 0
         self.stopped: threading.Event | None = None
         self.ends: list[Future[ExitReason]] = []
-        self.watchers: list[tuple[Cell, Callable[[ExitReason], Any]]] = []
+        self.watchers: dict[Cell, None] = {}
+        self.watched: dict[Cell, None] = {}
         self.timers: set[Any] = set()
         # Dictionaries as sets in the order of arrival, so that a simulation ends what is in them in that order.
         self.background: dict[Any, None] = {}

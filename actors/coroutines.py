@@ -24,14 +24,14 @@ async def run_async(cell: Cell, limit: int = SLICE) -> None:  # noqa: C901  # `r
     execution.current.set(cell)
     cell.runner = threading.get_ident()
     left = limit
-    item: Any = None
+    item: Any = lifecycle.NO_MESSAGE
     while left:
         try:
             if cell.control:
                 left -= 1
+                item = lifecycle.NO_MESSAGE
                 if not await _obey_async(cell, actor):
                     return
-                actor = cell.actor
                 continue
             try:
                 item = cell.queue.popleft()

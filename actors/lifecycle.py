@@ -24,12 +24,14 @@ from .events import ActorCrashed, ActorStopped, HandlerAbandoned
 from .future import Future
 from .reasons import KILLED, NORMAL, SHUTDOWN, ActorKilled, ExitReason
 from .request import Request
+from .watching import tell_watchers
 
 if TYPE_CHECKING:
     from .actor import Actor
 
 __all__ = [
     "IGNORE",
+    "NO_MESSAGE",
     "ChildExited",
     "End",
     "LinkBroken",
@@ -224,10 +226,16 @@ def end_now(cell: Cell, actor: Any, reason: ExitReason, error: BaseException | N
     incarnation_over(cell, actor, reason)
 
 
+NO_MESSAGE = object()
+"""In the place of a message where an exception escaped while none was being handled."""
+
+
 def crashed(cell: Cell, actor: Any, item: Any, error: BaseException) -> None:
     """An exception escaped a handler of a supervised actor: answer the asker and end the incarnation."""
-    message = item.message if type(item) is Request else item
-    cell.bury(item, "crashed", handler_failed(cell, message, error))
+    message: Any = None
+    if item is not NO_MESSAGE:
+        message = item.message if type(item) is Request else item
+        cell.bury(item, "crashed", handler_failed(cell, message, error))
     _report_crash(cell, error, message)
     end_now(cell, actor, ExitReason.of(error), error)
 
@@ -294,9 +302,9 @@ def close(cell: Cell, reason: ExitReason) -> None:
     """
     if cell.state == CLOSED and cell.idle:
         return
+    cell.reason = reason
     cell.state = CLOSED
     cell.limit = -1
-    cell.reason = reason
     cell.drain()
     cell.idle = True  # from now on a sender that was too late finds it idle and drains it itself
     cell.drain()
@@ -309,9 +317,7 @@ def close(cell: Cell, reason: ExitReason) -> None:
         places, extras.places = extras.places, {}
         for place in places.values():
             close(place, place.reason)
-        watchers, extras.watchers = extras.watchers, []
-        for _, notify in watchers:
-            notify(reason)
+        tell_watchers(cell, reason)
     if cell.parent is not None and cell.runtime.events.wanted(ActorStopped):
         cell.runtime.events.publish(ActorStopped(path=cell.path, reason=str(reason)))
 

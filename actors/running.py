@@ -65,15 +65,15 @@ def _run_slice(cell: Cell, actor: Any, limit: int) -> bool:  # noqa: C901  # the
     queue = cell.queue
     find = cell.handlers.handlers.get
     left = limit
-    item: Any = None
+    item: Any = lifecycle.NO_MESSAGE
     while left:
         try:
             while left:
                 if cell.control:
                     left -= 1
+                    item = lifecycle.NO_MESSAGE
                     if not obey(cell, actor):
                         return False
-                    actor = cell.actor
                     continue
                 if not queue:
                     return True
@@ -87,16 +87,14 @@ def _run_slice(cell: Cell, actor: Any, limit: int) -> bool:  # noqa: C901  # the
                 cell.current = item
                 if type(item) is Request:
                     _serve(cell, actor, item)
-                    if cell.actor is not actor:
-                        return False
-                    continue
-                handler = find(type(item))
-                if handler is not None:
-                    handler(actor, item)
                 else:
-                    other(cell, actor, item)
-                    if cell.actor is not actor:
-                        return False
+                    handler = find(type(item))
+                    if handler is not None:
+                        handler(actor, item)
+                    else:
+                        other(cell, actor, item)
+                if cell.actor is not actor:  # ended by the handler, or by force: what waits is for the next one
+                    return False
         except BaseException as error:
             if not failed(cell, actor, item, error):
                 return False

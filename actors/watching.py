@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import threading
+from typing import Any
 
 from ..messages.message import Message
 from .cell import Cell
+from .forking import renewed_in_forks
 from .reasons import ExitReason
 
-if TYPE_CHECKING:
-    from .ref import ActorRef
-
-__all__ = ["Terminated", "notify_end"]
+__all__ = ["Terminated", "tell_watchers", "unwatch", "watch"]
 
 
 class Terminated(Message[None]):
@@ -26,16 +25,45 @@ class Terminated(Message[None]):
     reason: ExitReason
 
 
-def notify_end(watched: Cell, watcher: Cell) -> None:
-    """Have ``watcher`` sent ``Terminated`` once ``watched`` has closed; the message is never refused."""
-    ref: ActorRef[Any] = watched.actor_class._ref_class(watched)
+def watch(watched: Cell, watcher: Cell) -> None:
+    """Have ``watcher`` sent ``Terminated``, once, when ``watched`` has closed; the message is never refused."""
+    with _change:
+        gone = not watched.alive
+        if not gone:
+            watched.needs.watchers[watcher] = None
+            watcher.needs.watched[watched] = None
+    if gone:
+        _tell(watcher, watched, watched.reason)
 
-    def send(reason: ExitReason) -> None:
-        if watcher.alive:
-            watcher.put_always(Terminated(ref, reason))
 
-    watched.needs.watchers.append((watcher, send))
-    if not watched.alive:
-        pairs, watched.needs.watchers = watched.needs.watchers, []
-        for _, notify in pairs:
-            notify(watched.reason)
+def unwatch(watched: Cell, watcher: Cell) -> None:
+    """Take a ``watch`` back."""
+    with _change:
+        if watched.extras is not None:
+            watched.extras.watchers.pop(watcher, None)
+        if watcher.extras is not None:
+            watcher.extras.watched.pop(watched, None)
+
+
+def tell_watchers(closed: Cell, reason: ExitReason) -> None:
+    """``closed`` is gone for good: tell those who watch it, and watch nobody any more."""
+    extras = closed.extras
+    if extras is None:
+        return
+    with _change:
+        watchers, extras.watchers = extras.watchers, {}
+        watched, extras.watched = extras.watched, {}
+        for each in watched:
+            each.needs.watchers.pop(closed, None)
+        for each in watchers:
+            each.needs.watched.pop(closed, None)
+    for watcher in watchers:
+        _tell(watcher, closed, reason)
+
+
+def _tell(watcher: Cell, gone: Cell, reason: ExitReason) -> None:
+    if watcher.alive:
+        watcher.put_always(Terminated(gone.actor_class._ref_class(gone), reason))
+
+
+_change = renewed_in_forks(threading.Lock())

@@ -353,16 +353,19 @@ def test_a_message_that_crashed_the_actor_is_a_dead_letter_and_the_others_wait(
     assert ref.incarnation == 2
 
 
-def test_a_message_that_was_handled_is_no_dead_letter_though_the_actor_ends_after_it(
-    system: ActorSystem, letters: list[tuple[Any, str]]
+@pytest.mark.parametrize("kind", [Player, LoopPlayer])
+def test_a_message_that_was_handled_is_no_dead_letter_though_its_actor_crashes_after_it(
+    system: ActorSystem, letters: list[tuple[Any, str]], kind: type[Player]
 ) -> None:
-    class Sore(Player):
-        def on_stop(self) -> None:
-            raise ValueError("meant to")
+    def on_signal(_self: Player, _signal: Any) -> None:
+        raise ValueError("meant to")
 
-    ref = system.spawn(Sore)
-    assert ref.ask(Note(1), timeout=PATIENCE) == 1
-    ref.tell(Note(2))
-    assert seen(ref) == [1, 2]
-    ref.stop()
+    ref: ActorRef[Any] = system.spawn(type("Sore", (kind,), {"on_signal": on_signal, "__module__": __name__}))
+    with stuck(ref):
+        ref.tell(Note(1))
+    assert seen(ref) == [1]
+    ref._cell.signal("something")
+    while ref.incarnation == 1:
+        assert ref.is_alive()
+    assert ref.ask(Note(2), timeout=PATIENCE) == 1
     assert letters == []
