@@ -31,9 +31,7 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 
 def run(*command: str | Path, cwd: Path) -> subprocess.CompletedProcess[str]:
     """Run a program, away from the checkout and from whatever this process's environment points Python at."""
-    environment = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "UNDERSTUDY_"))
-    }
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "UNDERSTUDY_"))}
     return subprocess.run(
         command,
         cwd=cwd,
@@ -98,9 +96,7 @@ def modules_of_the_package() -> set[str]:
     declared.read(ROOT / "setup.cfg", encoding="utf-8")
     folders = [Path(*name.split(".")[1:]) for name in declared["options"]["packages"].split()]
     return {
-        f"understudy/{(folder / path.name).as_posix()}"
-        for folder in folders
-        for path in (ROOT / folder).glob("*.py")
+        f"understudy/{(folder / path.name).as_posix()}" for folder in folders for path in (ROOT / folder).glob("*.py")
     }
 
 
@@ -193,9 +189,7 @@ print(json.dumps(asked))
 
 
 def test_installed_wheel_is_what_gets_imported(run_installed: Run) -> None:
-    done = run_installed(
-        "python", "-c", "import understudy; print(understudy.__version__, understudy.__file__)"
-    )
+    done = run_installed("python", "-c", "import understudy; print(understudy.__version__, understudy.__file__)")
     assert done.stderr == ""
     version, file = done.stdout.split(maxsplit=1)
     assert version == __version__
