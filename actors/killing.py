@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from ..messages.caller import is_own
 from .forking import renewed_in_forks
-from .reasons import ActorKilled
+from .reasons import ActorKilled, WorkCancelled
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -80,7 +80,7 @@ def _try_to_strike(thread_id: int, actor: Actor) -> bool:
         if _in_own_code(thread_id, actor):
             del struck[thread_id]
             return True
-        _raise_in_thread(ctypes.c_ulong(thread_id), ctypes.py_object())  # it ran on between look and injection
+        _take_back(thread_id)  # it ran on between look and injection
         return False
 
 
@@ -128,7 +128,39 @@ def inject_into_call(thread_id: int, error: type[BaseException], base: CodeType)
 def forget_pending(thread_id: int) -> None:
     """The run that was to be ended is over: take back an injected exception that has not landed yet."""
     struck.pop(thread_id, None)
+    if thread_id == threading.get_ident():
+        _let_land()
+    else:
+        _take_back(thread_id)
+
+
+def _let_land() -> None:
+    """Have what is pending for the calling thread land here, where it does no harm."""
+    try:
+        for _ in range(8):  # where a loop jumps back, pending exceptions are raised
+            pass
+    except (ActorKilled, WorkCancelled):
+        pass
+
+
+def _take_back(thread_id: int) -> None:
+    """Take back what is pending for another thread.
+
+    CPython (before 3.13) then goes on believing that an exception is pending somewhere, until one lands: every
+    thread looks for it at every step, and in 3.11 a function that is traced looks for it for ever. So one is made
+    to land, in a thread that has nothing else to do.
+    """
     _raise_in_thread(ctypes.c_ulong(thread_id), ctypes.py_object())
+    threading.Thread(target=_land_one, name="understudy-killer", daemon=True).start()
+
+
+def _land_one() -> None:
+    try:
+        inject(threading.get_ident())
+        for _ in range(8):
+            pass
+    except ActorKilled:
+        pass
 
 
 def _in_call(thread_id: int, base: CodeType) -> bool:
