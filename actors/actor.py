@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import pykka
+from pykka.messages import _ActorStop as ActorStop
 
 from ..messages.errors import IncarnationFenced, UnhandledMessage
 from . import execution, lifecycle
@@ -71,8 +72,9 @@ class Actor(Spawning, pykka.Actor):
     if TYPE_CHECKING:  # pykka's own does it; what it returns is one of our references
 
         @classmethod
-        def start(cls: type[A], *args: Any, **kwargs: Any) -> ActorRef[A]:
+        def start(cls: type[A], *args: Any, **kwargs: Any) -> ActorRef[A]:  # pyright: ignore[reportIncompatibleMethodOverride]  # narrower: see ActorRef.ask
             """Start an actor pykka's way: without a supervisor, outside of a system."""
+            ...
 
     # --- pykka's side ----------------------------------------------------------------------------------
 
@@ -109,7 +111,7 @@ class Actor(Spawning, pykka.Actor):
         return Inbox(self._cell)
 
     @actor_inbox.setter
-    def actor_inbox(self, value: Any) -> None:
+    def actor_inbox(self, value: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # made when read
         raise AttributeError("an actor's mailbox cannot be replaced")
 
     @property
@@ -118,7 +120,7 @@ class Actor(Spawning, pykka.Actor):
         return stopped_event(self._cell)
 
     @actor_stopped.setter
-    def actor_stopped(self, value: Any) -> None:
+    def actor_stopped(self, value: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # made when read
         raise AttributeError("actor_stopped cannot be replaced")
 
     def __str__(self) -> str:
@@ -164,7 +166,7 @@ class Actor(Spawning, pykka.Actor):
         cell = self._cell
         if cell.parent is None:
             if cell.alive:
-                cell.put_always(pykka.messages._ActorStop())
+                cell.put_always(ActorStop())
         else:
             self._refuse_if_fenced("stop")
             cell.signal(lifecycle.End(reason))

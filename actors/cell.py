@@ -51,6 +51,7 @@ class Parent(Protocol):
     @property
     def path(self) -> str:
         """Its path; empty above the topmost."""
+        ...
 
     def signal(self, item: Any) -> None:
         """Take word of an exit, or an order, ahead of everything that waits."""

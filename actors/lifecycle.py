@@ -259,7 +259,9 @@ def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
         actor, runner = cell.actor, cell.runner
         if cell.state in (SUSPENDED, CLOSED) or actor is None:
             return
-        if runner:
+        if not runner:
+            ends, item = [], None
+        else:
             ends = _leave(cell, reason)
             item = cell.current
             cell.dispatcher.interrupt(cell, actor, runner)

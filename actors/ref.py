@@ -57,7 +57,7 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
         return Inbox(self._cell)
 
     @actor_inbox.setter
-    def actor_inbox(self, value: Any) -> None:
+    def actor_inbox(self, value: Any) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # made when read
         raise AttributeError("an actor's mailbox cannot be replaced")
 
     @property
@@ -153,7 +153,7 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
         self, message: Any, *, block: bool = True, timeout: float | None = None, method: str | None = None
     ) -> Any: ...
 
-    def ask(
+    def ask(  # pyright: ignore[reportIncompatibleMethodOverride]  # as above
         self,
         message: Any,
         *,

@@ -82,6 +82,7 @@ class TimerService(Protocol):
 
     def add(self, timer: Timer) -> Timer:
         """Let it happen at ``timer.due``."""
+        ...
 
     def stop(self) -> None:
         """Forget every timer and end the thread, if there is one."""

@@ -56,13 +56,13 @@ def test_whoever_waits_for_a_sibling_that_has_stopped_is_answered(
     tree = Supervisor("peers", children=[Child(peer, name="first"), Child(peer, name="second")]) if static else None
     system = ActorSystem("siblings", tree)
     system.events.subscribe(ShutdownError, lambda event: late.append(event.child))
+    entered, leave = threading.Event(), threading.Event()
     try:
         if static:
             first, second = system.lookup("peers/first"), system.lookup("peers/second")
         else:
             first, second = system.spawn(peer, name="first"), system.spawn(peer, name="second")
         asker, asked = (first, second) if asker_first else (second, first)
-        entered, leave = threading.Event(), threading.Event()
         asked.tell(Hold(entered, leave))
         assert entered.wait(PATIENCE)
         asker.tell(AskThere(asked))
