@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,8 +41,18 @@ class ExitReason:
 
     def __str__(self) -> str:
         if self.error is not None:
-            return f"error({type(self.error).__name__}: {self.error})"
-        return self.kind if self.info is None else f"{self.kind}({self.info!r})"
+            return f"error({type(self.error).__name__}: {_one_line(self.error, str)})"
+        return self.kind if self.info is None else f"{self.kind}({_one_line(self.info, repr)})"
+
+
+def _one_line(value: object, show: Callable[[object], str]) -> str:
+    """A text for logs, whatever is shown and whatever showing it does; credentials are taken out."""
+    from ..messages.redact import clean  # only what has failed needs it
+
+    try:
+        return " ".join(clean(show(value)).splitlines())
+    except Exception as problem:
+        return f"<{type(value).__name__} whose text cannot be had: {type(problem).__name__}>"
 
 
 NORMAL = ExitReason("normal")

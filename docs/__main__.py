@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
-from understudy.messages.catalogue_page import render
+from understudy.actors import events_page
+from understudy.messages import catalogue_page
 
-Path(__file__).with_name("errors.md").write_text(render())
+here = Path(__file__).parent
+(here / "errors.md").write_text(catalogue_page.render())
+(here / "events.md").write_text(events_page.render())

@@ -126,7 +126,7 @@ class Ending:
 
     def ended_itself(self, reason: ExitReason) -> None:
         """The tree, or the root, ended without being told to: so does the system."""
-        if self._begin("gave_up" if reason == GAVE_UP or reason.abnormal else "stopped"):
+        if self._begin("gave_up" if reason is GAVE_UP or reason.abnormal else "stopped"):
             self._elsewhere(lambda: self._run(math.inf, 0.0, f"the tree ended: {reason}"))
 
     def _begin(self, outcome: Outcome) -> bool:

@@ -8,6 +8,7 @@ has what subscribers of the event stream raised.
 from __future__ import annotations
 
 import logging
+import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
 
@@ -44,7 +45,9 @@ def attach_logbook(events: EventStream, name: str) -> Callable[[], None]:
 
 
 def _write_error(event: Event, name: str) -> None:
-    from ..messages.response import ErrorResponse  # with the codec and the catalogue: who never fails does without
+    # With the codec, the catalogue and regular expressions: who never fails does without.
+    from ..messages.redact import redact
+    from ..messages.response import ErrorResponse
 
     error: BaseException = event.error  # type: ignore[attr-defined]  # it has that field: see where it is subscribed
     response = ErrorResponse.from_exception(
@@ -53,10 +56,16 @@ def _write_error(event: Event, name: str) -> None:
         incarnation=getattr(event, "incarnation", 0),
         message_type=getattr(event, "message_type", ""),
     )
-    errors.log(
+    record = errors.makeRecord(
+        errors.name,
         event.level,
+        __file__,
+        0,
         "%s",
-        response.to_json().decode(),
-        exc_info=(type(error), error, error.__traceback__),
+        (response.to_json().decode(),),
+        (type(error), error, error.__traceback__),
         extra={"event": event, "response": response},
     )
+    # Formatters take this where it is set: a traceback ends with the error's text, and that may hold a password.
+    record.exc_text = redact("".join(traceback.format_exception(error)).rstrip())
+    errors.handle(record)
