@@ -305,7 +305,10 @@ def _failed_as_in_pykka(cell: Cell, actor: Any, item: Any, error: BaseException)
     if reply_to is not None:
         reply_to.try_fail(error)
     _close_unsupervised(cell)
-    pykka.ActorRegistry.stop_all()
+    if execution.on_event_loop():  # it waits for the others, which may run on this very thread
+        threading.Thread(target=pykka.ActorRegistry.stop_all, name="pykka-stop-all", daemon=True).start()
+    else:
+        pykka.ActorRegistry.stop_all()
     return False
 
 

@@ -363,3 +363,19 @@ def test_a_coroutine_of_an_actor_without_a_supervisor_is_answered_too() -> None:
         assert ref.ask(Await(answer), timeout=PATIENCE) == 7
     finally:
         ref.stop()
+
+
+@pytest.mark.parametrize("player", [Player, ThreadPlayer, LoopPlayer])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
+def test_an_interrupt_in_an_actor_without_a_supervisor_stops_all_of_those(
+    player: type[Player], error: type[BaseException]
+) -> None:
+    """As in pykka, also where the one that was interrupted and the others run on the same thread."""
+    others = [kind.start() for kind in (Player, ThreadPlayer, LoopPlayer)]
+
+    def interrupt(_actor: Player) -> None:
+        raise error
+
+    player.start().tell(Do(interrupt))
+    for other in others:
+        wait(other.actor_stopped)
