@@ -14,6 +14,8 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
+from .reasons import ActorKilled, WorkCancelled
+
 __all__ = [
     "ActorCrashed",
     "ActorRestarted",
@@ -323,7 +325,9 @@ class EventStream:
             for callback in self._subscribers.get(event_type, ()):
                 try:
                     callback(event)
-                except Exception:
+                except (ActorKilled, WorkCancelled):
+                    raise  # it was not the subscriber's: the thread is told to end
+                except BaseException:  # who watches cannot break what happens
                     logger.exception("A subscriber to %s raised", event_type.__name__)
 
     def dead_letter(self, path: str, message: Any, reason: str) -> None:

@@ -177,7 +177,7 @@ def refuse_cycle(waiter: Party, target: Party) -> None:
     """Raise ``AskCycle`` if ``target`` already waits, directly or through others, for ``waiter``."""
     chain = _chain_between(target, waiter)
     if chain is not None:
-        loop = " → ".join(cell.path for cell in (waiter, *chain))
+        loop = " → ".join(cell.path or cell.runtime.name for cell in (waiter, *chain))
         raise AskCycle(f"the ask would wait for itself: {loop}", actor=waiter.path, target=target.path, verb="ask")
 
 
@@ -196,7 +196,7 @@ def free_from(waiter: _Waiting, target: Party, seen: set[int] | None = None) -> 
         elif not note.over:
             chain = _chain_between(note.target, target)
             if chain is not None:
-                loop = " → ".join(cell.path for cell in (target, *chain))
+                loop = " → ".join(cell.path or cell.runtime.name for cell in (target, *chain))
                 what = f"who is asked waits for the one that asks: {loop}"
                 note.refuse(AskCycle(what, target=target.path, verb="ask"))
 

@@ -217,12 +217,12 @@ def end_now(cell: Cell, actor: Any, reason: ExitReason, error: BaseException | N
     if hook is not None:
         try:
             cell.dispatcher.call(cell, hook)
-        except Exception as failure:
+        except ActorKilled:
+            reason = KILLED
+        except BaseException as failure:  # whatever a hook raises, the end it belongs to comes about
             if error is None:
                 reason = ExitReason.of(failure)
             _report_crash(cell, failure, None)
-        except ActorKilled:
-            reason = KILLED
     incarnation_over(cell, actor, reason)
 
 

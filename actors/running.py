@@ -138,8 +138,8 @@ def assist(cell: Cell, request: Request[Any], here: execution.Party | None) -> A
         request.reply_to = request.reply_to or Future()
         if failed(cell, actor, request, error):
             leave(cell, actor)
-        if isinstance(error, (KeyboardInterrupt, SystemExit)):
-            raise
+        if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # a Ctrl-C is the asking program's, whoever's handler it ran into
         if not request.reply_to.done:  # it was killed while there was nothing yet that could be answered
             raise handler_failed(cell, message, ActorKilled()) from None
         return request.reply_to.get(timeout=0)

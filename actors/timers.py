@@ -59,7 +59,7 @@ class Timer:
             self.due += self.interval
         try:
             action()
-        except Exception:
+        except BaseException:  # the thread of all timers outlives it
             logger.exception("A timer's action raised")
         return self.active
 

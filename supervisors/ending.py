@@ -69,6 +69,7 @@ class Ending:
         self._cells = cells
         self._clean_up = clean_up
         self._change = threading.Lock()
+        self._stopper = 0
         self._down = self._new_future()
         self._hurry = self._new_future()
         runtime.events.subscribe(HandlerAbandoned, self._count)
@@ -110,6 +111,8 @@ class Ending:
             return True
         if first:
             self._run(timeout, drain, cause)
+        elif self._stopper == threading.get_ident():  # a subscriber to one of the stop's own events
+            return True
         elif not self.wait(timeout):
             self._force()
             self.wait(None)
@@ -155,6 +158,7 @@ class Ending:
 
     def _run(self, timeout: float, drain: float, cause: str) -> None:
         runtime, root = self._runtime, self._root
+        self._stopper = threading.get_ident()
         deadline = runtime.clock() + timeout
         before = self.abandoned
         try:
@@ -172,6 +176,7 @@ class Ending:
                 runtime.events.publish(SystemStopped(path=self._name, abandoned=self.left_behind))
                 self._clean_up()
             finally:
+                self._stopper = 0
                 self._down.try_set(None)
 
     def _kill(self, first: bool, cause: str) -> None:
