@@ -144,13 +144,17 @@ Line = Any
 class Stage:
     """A system in virtual time, what its players are to do, and what they did.
 
+    Args:
+        seed: of the simulation.
+        watched: whether events are kept.
+
     Attributes:
         log: "start a", "stop a", "fail a" (a start that came to nothing), in the order they happened.
         notes: the values of the ``Note`` messages, in the order they were handled.
         events: everything the system told of itself.
     """
 
-    def __init__(self, seed: int = 7) -> None:
+    def __init__(self, seed: int = 7, *, watched: bool = True) -> None:
         self.simulation = SimulatedDispatcher(seed)
         self.system = ActorSystem("stage", dispatcher=self.simulation, intensity=0)
         self.log: list[str] = []
@@ -160,7 +164,8 @@ class Stage:
         self._every_start: dict[str, Line] = {}
         self._stops: dict[str, Callable[[Player], None]] = {}
         self._serials = 0
-        self.system.events.subscribe(Event, self.events.append)
+        if watched:
+            self.system.events.subscribe(Event, self.events.append)
 
     # --- the script ------------------------------------------------------------------------------------
 
