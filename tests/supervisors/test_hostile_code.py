@@ -35,7 +35,7 @@ class Fragile(Actor):
     def ask(self, _message: Ask) -> int:
         return 1
 
-    def on_failure(self, *args: Any) -> None:
+    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         raise RAISED[self.hook]
 
 
