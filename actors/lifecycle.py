@@ -256,9 +256,10 @@ def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
     control lane and is over as soon as it is picked up.
     """
     with ending:
-        actor, runner = cell.actor, cell.runner
+        actor = cell.actor
         if cell.state in (SUSPENDED, CLOSED) or actor is None:
             return
+        runner = cell.take_run_away()
         if not runner:
             ends, item = [], None
         else:
