@@ -27,6 +27,7 @@ from pykka.messages import _ActorStop as ActorStop
 
 from ..messages.errors import ActorRestarting, AskTimeout, ErrorKind, MailboxClosed, MailboxFull
 from . import execution, killing
+from .events import DeadLetter
 from .forking import renewed_in_forks
 from .future import Future
 from .mailbox import Mailbox
@@ -353,12 +354,7 @@ class Cell:
 
     def drain(self) -> None:
         """Answer everything that waits in a closed mailbox; any thread may, ``popleft`` is atomic."""
-        while self.queue:
-            try:
-                item = self.queue.popleft()
-            except IndexError:
-                return
-            self.bury(item, "closed")
+        self._bury_all()
         while self.control:
             try:
                 order = self.control.popleft()
@@ -368,6 +364,25 @@ class Cell:
             if unheard is not None:
                 unheard()
         self.admit(everyone=True)
+
+    def _bury_all(self) -> None:
+        """Bury what waits. A stop must not take long because a million messages do: nobody's are only counted."""
+        events = self.runtime.events
+        watched = events.wanted(DeadLetter)
+        lost = 0
+        try:
+            while self.queue:
+                try:
+                    item = self.queue.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                if watched or type(item) is Request:
+                    self.bury(item, "closed")
+                else:
+                    lost += 1
+        finally:
+            if lost:
+                events.count_dead_letters(lost)
 
     def bury(self, item: Any, reason: str, error: BaseException | None = None) -> None:
         """Answer an item that will not be handled: an ask with an error, a tell as a dead letter."""

@@ -251,6 +251,21 @@ def test_a_stuck_start_is_abandoned_too(gate: Gate, dispatcher: Literal["pool", 
     assert caught.value.kind == ErrorKind.SYSTEM_STOPPED
 
 
+def test_a_backlog_of_a_million_is_counted_and_does_not_delay_the_stop(gate: Gate) -> None:
+    """Nobody watches the dead letters: they are counted all the same."""
+    system = ActorSystem("bank")
+    stuck = system.spawn(Account, mailbox=Mailbox(capacity=None))
+    stuck.tell(Wait(gate))
+    assert gate.entered.wait(60)
+    message = Deposit(1)
+    for _ in range(1_000_000):
+        stuck.tell(message)
+    started = time.monotonic()
+    assert not system.stop(timeout=0.5)
+    assert time.monotonic() - started < CLOSE_TO_AT_ONCE
+    assert system.dead_letters == 1_000_001
+
+
 def test_a_stuck_on_stop_is_abandoned_too(gate: Gate) -> None:
     """And reported, with no message to blame."""
 
