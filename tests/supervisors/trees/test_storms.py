@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from understudy import Actor, ActorSystem, Child, DynamicSupervisor, Message, Supervisor, handles
+from understudy import Actor, ActorSystem, Backoff, Child, DynamicSupervisor, Message, Supervisor, handles
 from understudy.messages.errors import ActorError, HandlerFailed, MailboxError, SupervisionError
 from understudy.supervisors.ref import SupervisorRef
 from understudy.supervisors.requests import StartChild
@@ -37,7 +37,7 @@ class Only(Player):
         super().on_stop()
         self.there[self.label] -= 1
 
-    def on_failure(self, *_: Any) -> None:
+    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
         """Go, after a crash."""
         self.there[self.label] -= 1
 
@@ -56,7 +56,9 @@ def test_a_storm_on_virtual_threads_leaves_nothing_unanswered_and_nobody_twice(s
 
     def spec(name: str) -> Child:
         restart: Any = chance.choice(["permanent", "permanent", "transient", "temporary"])
-        return Child(Only, (stage, name), name=name, restart=restart, shutdown=chance.choice([1.0, 5.0, "brutal_kill"]))
+        shutdown: Any = chance.choice([1.0, 5.0, "brutal_kill"])
+        backoff = chance.choice([None, None, Backoff(0.5, 2.0)])
+        return Child(Only, (stage, name), name=name, restart=restart, shutdown=shutdown, backoff=backoff)
 
     for name in names:
         sup.start_child(spec(name))
