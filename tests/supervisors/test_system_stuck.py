@@ -171,7 +171,7 @@ def test_a_handler_stuck_in_python_code_is_really_ended(bank: ActorSystem) -> No
     assert ended.wait(60)
 
 
-def test_a_million_tells_to_a_stuck_actor_cost_no_memory_and_no_time_to_stop(gate: Gate) -> None:
+def test_a_flood_of_tells_to_a_stuck_actor_costs_no_memory_and_no_time_to_stop(gate: Gate) -> None:
     """Each is refused with a code, the sender lives, and the backlog does not delay the stop."""
     system = ActorSystem("bank")
     sender = system.spawn(Account)
@@ -193,8 +193,8 @@ def test_a_million_tells_to_a_stuck_actor_cost_no_memory_and_no_time_to_stop(gat
 
     assert refuse(1_000) == 1_000
     blocks = sys.getallocatedblocks()
-    assert refuse(999_000) == 999_000
-    assert sys.getallocatedblocks() - blocks < 10_000
+    assert refuse(100_000) == 100_000
+    assert sys.getallocatedblocks() - blocks < 5_000
     with pytest.raises(MailboxFull) as caught:
         stuck.tell(message)
     assert (caught.value.code, caught.value.kind) == (0xFFFD, ErrorKind.MAILBOX_FULL)
