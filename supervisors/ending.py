@@ -183,7 +183,7 @@ class Ending:
         self._force()
         if first:
             self._run(KILL_TIMEOUT, 0.0, cause)
-        elif self._stopper != threading.get_ident():
+        else:
             self.wait(None)
 
     def _force(self) -> None:

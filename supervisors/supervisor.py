@@ -209,7 +209,6 @@ class StaticSupervisor(Keeper):
 
     def _restart_affected(self, record: Record, reason: ExitReason) -> None:
         self._halt_others(record)
-        record.status = None  # if another one does not start, it is that one which is being restarted
         for each in self._affected(record):
             try:
                 self._launch(each, reason=reason)

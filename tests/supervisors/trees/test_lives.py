@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import pytest
-
-from understudy import NORMAL, SHUTDOWN, Actor, Child, DynamicSupervisor, Message, Supervisor, handles
+from understudy import NORMAL, SHUTDOWN, Actor, Child, Message, Supervisor, handles
 from understudy.actors.events import ActorRestarted, HandlerAbandoned, ShutdownError
-from understudy.messages.errors import MailboxClosed
-from understudy.supervisors.requests import RestartChild, StartChild
 
-from ..players import Hang, Note, Plain, Stage, pause, refused, shown
+from ..players import Hang, Plain, Stage, shown
 
 
 class QuitTwice(Message[None]):
@@ -49,62 +43,3 @@ def test_children_that_are_killed_with_their_supervisor_ended_as_they_were_told(
     assert [event.path for event in stage.of(HandlerAbandoned)] == ["sup/inner/a"]
     assert stage.of(ShutdownError) == []
     assert "stop b" not in stage.log
-
-
-def test_a_child_whose_elder_sibling_fails_to_come_back_waits_for_it_and_is_let_go_with_it(stage: Stage) -> None:
-    """It is the one that crashed; but what is being restarted now is the other, and with that it is given up."""
-    sup = stage.supervise(stage.child("a"), stage.child("b"), strategy="one_for_all", intensity=10**9)
-    stage.every_start("a", ValueError("not yet"))
-    stage.begin_end("sup/b", "error")
-    stage.simulation.run_until(lambda: "fail a" in stage.log)
-    waiting = stage.ref("sup/b").ask(Note(1), block=False)
-    assert stage.ref("sup/a").stop(), "an order that overtakes the next try"
-    assert shown(sup) == {"a": None, "b": None}
-    refused(MailboxClosed, waiting.get, timeout=0)
-    assert sup.restart_child("b").ref is not None
-
-
-@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
-@pytest.mark.parametrize("how", ["start_child", "restart_child", "restart", "declared"])
-def test_a_supervisor_that_is_killed_while_it_starts_a_child_leaves_nothing_of_it(
-    stage: Stage, kind: Any, how: str
-) -> None:
-    """Neither the child, nor its name, nor anybody who waits for it."""
-    if kind is DynamicSupervisor and how in ("restart_child", "declared"):
-        kind = Supervisor
-    declared = {"children": [stage.child("a"), stage.child("x")]} if kind is Supervisor and how != "start_child" else {}
-    top = stage.supervise()
-    long: Any = lambda _player: pause(100.0)  # noqa: E731  # a line of the script
-    if how == "declared":
-        stage.starts("x", long)
-        top.ask(StartChild(kind("inner", **declared)), block=False)  # pyright: ignore[reportArgumentType]  # of either kind
-        stage.settle()
-        stage.end("sup/inner", "killed")
-        assert shown(top) == {}
-        assert top.start_child(kind("inner", **declared)) is not None
-        return
-    inner: Any = top.start_child(kind("inner", **declared))
-    if how == "start_child" or kind is DynamicSupervisor:
-        if how == "restart":
-            inner.start_child(stage.child("x"))
-        else:
-            stage.starts("x", long)
-            inner.ask(StartChild(stage.child("x")), block=False)
-    if how == "restart_child":
-        inner.terminate_child("x")
-        stage.starts("x", long)
-        inner.ask(RestartChild("x"), block=False)
-    elif how == "restart":
-        stage.starts("x", long)
-        stage.begin_end("sup/inner/x", "killed")
-    stage.settle()
-    assert stage.simulation.stuck
-    stage.end("sup/inner", "killed")
-    assert stage.simulation.stuck == []
-    assert stage.now == 0.0
-    if not declared:
-        assert inner.which_children() == []
-        assert inner.start_child(stage.child("x")) is not None, "its name is free"
-    else:
-        assert shown(inner) == {"a": "running", "x": "running"}
-    assert stage.ref("sup/inner/x").ask(Note(1)) == 1
