@@ -6,11 +6,9 @@ into the same cell, and what waits in the mailbox waits for the next one.
 Who may touch what:
 
 - *The token* (a lock, held by whoever runs the actor) makes "one message at a time, whoever runs it" true. The
-  holder owns ``actor``, ``current`` and ``permit``; ``idle`` tells senders that nobody holds it.
+  holder owns ``actor``, ``current`` and ``runner``; ``idle`` tells senders that nobody holds it.
 - *Senders* only append to ``queue`` and, where they find the cell idle, claim it for the dispatcher.
   ``deque.append`` and ``popleft`` are atomic, so sending takes no lock.
-- *The permit* holds the running thread's id. The thread takes it out when its run is over, and who ends the
-  incarnation by force takes it out first: ``list.pop`` is atomic, so exactly one of them succeeds.
 - *Ending* an incarnation is decided under one process-wide lock, for a few instructions, because a supervisor
   may end by force what another thread is running.
 """
@@ -27,7 +25,6 @@ from pykka.messages import _ActorStop as ActorStop
 
 from ..messages.errors import ActorRestarting, AskTimeout, ErrorKind, MailboxClosed, MailboxFull
 from . import execution, killing
-from .events import DeadLetter
 from .forking import renewed_in_forks
 from .future import Future
 from .mailbox import Mailbox
@@ -40,7 +37,7 @@ if TYPE_CHECKING:
     from .handlers import HandlerTable
     from .runtime import Runtime
 
-__all__ = ["CLOSED", "NOT_RUNNING", "RUNNING", "STARTING", "SUSPENDED", "Cell", "Extras"]
+__all__ = ["CLOSED", "RUNNING", "STARTING", "SUSPENDED", "Cell", "Extras"]
 
 STARTING, RUNNING, SUSPENDED, CLOSED = range(4)
 """A cell's states: no incarnation yet or ``on_start`` runs; it handles; between two incarnations; gone for good."""
@@ -58,10 +55,6 @@ class Parent(Protocol):
 
     def signal(self, item: Any) -> None:
         """Take word of an exit, or an order, ahead of everything that waits."""
-
-
-NOT_RUNNING: list[int] = []
-"""The permit of all that do not run; never changed."""
 
 
 class Extras:
@@ -117,12 +110,12 @@ class Cell:
         "limit",
         "name",
         "parent",
-        "permit",
         "policy",
         "queue",
         "reason",
         "refuses_between",
         "room_waiters",
+        "runner",
         "runtime",
         "slow_until",
         "state",
@@ -149,7 +142,7 @@ class Cell:
         self.actor: Any = None
         self.handlers: HandlerTable = actor_class._table
         self.current: Any = None
-        self.permit: list[int] = NOT_RUNNING
+        self.runner = 0
         self.depth = 0
         self.latch: threading.Lock | None = None
         self.waiting_on: tuple[execution.Party | execution.Wait, ...] = ()
@@ -211,29 +204,6 @@ class Cell:
             with _naming:
                 extras.urn = extras.urn or self.runtime.new_urn()
         return extras.urn
-
-    @property
-    def runner(self) -> int:
-        """The thread that runs the incarnation now; 0 if none does."""
-        try:
-            return self.permit[0]
-        except IndexError:
-            return 0
-
-    @runner.setter
-    def runner(self, thread_id: int) -> None:
-        self.permit = [thread_id] if thread_id else NOT_RUNNING
-
-    def take_run_away(self) -> int:
-        """End by force what runs here now, of which ``permit`` is the proof: whoever takes that out decides.
-
-        Returns:
-            the thread that runs it; 0 if none does, or it was on its way out.
-        """
-        try:
-            return self.permit.pop()
-        except IndexError:
-            return 0
 
     def raise_if_cancelled(self) -> None:
         """Only work in the background is cancelled (see ``execution.Party``)."""
@@ -354,7 +324,12 @@ class Cell:
 
     def drain(self) -> None:
         """Answer everything that waits in a closed mailbox; any thread may, ``popleft`` is atomic."""
-        self._bury_all()
+        while self.queue:
+            try:
+                item = self.queue.popleft()
+            except IndexError:
+                return
+            self.bury(item, "closed")
         while self.control:
             try:
                 order = self.control.popleft()
@@ -364,25 +339,6 @@ class Cell:
             if unheard is not None:
                 unheard()
         self.admit(everyone=True)
-
-    def _bury_all(self) -> None:
-        """Bury what waits. A stop must not take long because a million messages do: nobody's are only counted."""
-        events = self.runtime.events
-        watched = events.wanted(DeadLetter)
-        lost = 0
-        try:
-            while self.queue:
-                try:
-                    item = self.queue.popleft()
-                except IndexError:  # another thread took the last one
-                    return
-                if watched or type(item) is Request:
-                    self.bury(item, "closed")
-                else:
-                    lost += 1
-        finally:
-            if lost:
-                events.count_dead_letters(lost)
 
     def bury(self, item: Any, reason: str, error: BaseException | None = None) -> None:
         """Answer an item that will not be handled: an ask with an error, a tell as a dead letter."""

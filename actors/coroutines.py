@@ -22,7 +22,7 @@ async def run_async(cell: Cell, limit: int = SLICE) -> None:  # noqa: C901  # `r
     """As ``run``, on the event loop: a handler that is a coroutine is awaited before the next message."""
     actor = cell.actor
     execution.current.set(cell)
-    permit = cell.permit = [threading.get_ident()]
+    cell.runner = threading.get_ident()
     left = limit
     item: Any = lifecycle.NO_MESSAGE
     while left:
@@ -58,7 +58,7 @@ async def run_async(cell: Cell, limit: int = SLICE) -> None:  # noqa: C901  # `r
                 error = ActorKilled()
             if not failed(cell, actor, item, error):
                 return
-    leave(cell, actor, permit)
+    leave(cell, actor)
 
 
 def _loop_is_closing() -> bool:

@@ -330,13 +330,9 @@ class EventStream:
                 except BaseException:  # who watches cannot break what happens
                     logger.exception("A subscriber to %s raised", event_type.__name__)
 
-    def count_dead_letters(self, number: int) -> None:
-        """Count messages that nobody handled, and that nobody watches for."""
-        with self._change:
-            self._dead_letters += number
-
     def dead_letter(self, path: str, message: Any, reason: str) -> None:
         """Count a message that nobody handled, and tell those who watch."""
-        self.count_dead_letters(1)
+        with self._change:
+            self._dead_letters += 1
         if self.wanted(DeadLetter):
             self.publish(DeadLetter(path=path, message=message, reason=reason))

@@ -256,10 +256,9 @@ def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
     control lane and is over as soon as it is picked up.
     """
     with ending:
-        actor = cell.actor
+        actor, runner = cell.actor, cell.runner
         if cell.state in (SUSPENDED, CLOSED) or actor is None:
             return
-        runner = cell.take_run_away()
         if not runner:
             ends, item = [], None
         else:

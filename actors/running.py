@@ -17,7 +17,7 @@ from pykka.messages import _ActorStop as ActorStop
 from ..messages.errors import ActorError, Refusal, UnhandledMessage
 from . import execution, killing, lifecycle
 from .answers import handler_failed, is_due
-from .cell import CLOSED, NOT_RUNNING, RUNNING, Cell, ending
+from .cell import CLOSED, RUNNING, Cell, ending
 from .future import Future
 from .reasons import NORMAL, ActorKilled
 from .request import Request
@@ -51,11 +51,11 @@ def run(cell: Cell, limit: int = SLICE) -> None:
     """Handle what waits, up to ``limit`` messages and signals, on this thread; then give the token back."""
     actor = cell.actor
     previous = execution.current.set(cell)
-    permit = cell.permit = [get_ident()]
+    cell.runner = get_ident()
     goes_on = _run_slice(cell, actor, limit)
     execution.current.reset(previous)
     if goes_on:
-        leave(cell, actor, permit)
+        leave(cell, actor)
     else:
         killing.forget_pending(get_ident())
 
@@ -129,7 +129,7 @@ def assist(cell: Cell, request: Request[Any], here: execution.Party | None) -> A
     if here is not None:
         here.waiting_on += (cell,)
         cell.depth = here.depth + 1
-    permit = cell.permit = [get_ident()]
+    cell.runner = get_ident()
     cell.current = request
     started = perf_counter()
     try:
@@ -137,7 +137,7 @@ def assist(cell: Cell, request: Request[Any], here: execution.Party | None) -> A
     except BaseException as error:
         request.reply_to = request.reply_to or Future()
         if failed(cell, actor, request, error):
-            leave(cell, actor, permit)
+            leave(cell, actor)
         if isinstance(error, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
             raise  # a Ctrl-C is the asking program's, whoever's handler it ran into
         if not request.reply_to.done:  # it was killed while there was nothing yet that could be answered
@@ -152,7 +152,7 @@ def assist(cell: Cell, request: Request[Any], here: execution.Party | None) -> A
     if elapsed > SLOW:
         _time(cell, message_type, elapsed)
     fenced = cell.actor is not actor
-    leave(cell, actor, permit)
+    leave(cell, actor)
     if request.reply_to is not None:  # the reply was deferred, or came already
         return request.reply_to.get(timeout=_remaining(cell, request))
     if fenced:
@@ -164,20 +164,17 @@ def _remaining(cell: Cell, request: Request[Any]) -> float | None:
     return None if request.deadline is None else max(0.0, request.deadline - cell.runtime.clock())
 
 
-def leave(cell: Cell, actor: Any, permit: list[int]) -> None:
+def leave(cell: Cell, actor: Any) -> None:
     """End a run: let go of the cell, unless the incarnation was taken away from this thread meanwhile."""
+    ending.acquire()  # not by `with`, which takes twice as long: every message comes by here
     try:
-        permit.pop()  # not under a lock: every message comes by here
-    except IndexError:
-        fenced = True
-    else:
-        fenced = cell.actor is not actor
-    if fenced:
-        with ending:  # whoever took it away has done all of it by then
+        if cell.actor is not actor:
             killing.forget_pending(get_ident())
-        return
-    cell.permit = NOT_RUNNING
-    cell.current = None
+            return
+        cell.runner = 0
+        cell.current = None
+    finally:
+        ending.release()
     cell.settle()
 
 

