@@ -68,6 +68,10 @@ format: $(VENV)/.dev ## apply the formatter and the linter's safe fixes
 bench: $(VENV)/.run ## Understudy and pykka in turn, ratios of medians; a million supervised actors
 	@$(bin)/python -m benchmarks $(ARGS)
 
+.PHONY: bench-services
+bench-services: $(VENV)/.bench ## the service actors on running servers and the bare clients in turn, ratios of medians
+	@$(bin)/python -m benchmarks.services $(ARGS)
+
 .PHONY: conformance
 conformance: $(VENV)/.test ## pykka's own suite, unedited, on our actors and futures
 	@$(bin)/python tests/conformance $(ARGS)
@@ -75,6 +79,10 @@ conformance: $(VENV)/.test ## pykka's own suite, unedited, on our actors and fut
 .PHONY: otp
 otp: $(VENV)/.test ## how much of the OTP supervisor checklist is tested, and why the rest is not
 	@$(bin)/python tests/supervisors/otp $(ARGS)
+
+.PHONY: chaos
+chaos: $(VENV)/.test ## 60,000 notifications through servers that are killed at random moments; ARGS='--seed N'
+	@$(bin)/python -m tests.chaos $(ARGS)
 
 .PHONY: docs
 docs: $(VENV)/.run ## rewrite the generated parts of the documentation
@@ -121,7 +129,11 @@ $(VENV)/.test: $(VENV)/.run
 	@$(editable) '.[test]'
 	@touch $@
 
-$(VENV)/.dev: $(VENV)/.test
+$(VENV)/.bench: $(VENV)/.test
+	@$(editable) '.[bench]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.bench
 	@$(editable) '.[dev]'
 	@touch $@
 

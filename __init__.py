@@ -18,6 +18,9 @@ if TYPE_CHECKING:
         Cache,
     )
     from understudy.actors.channel import Channel
+    from understudy.actors.errorlog.actor import (
+        ErrorLog,
+    )
     from understudy.actors.events import Event
     from understudy.actors.future import Future
     from understudy.actors.handlers import handles, handles_batch
@@ -35,6 +38,39 @@ if TYPE_CHECKING:
     from understudy.actors.reasons import KILLED, NORMAL, SHUTDOWN, ExitReason
     from understudy.actors.ref import ActorRef
     from understudy.actors.request import Request
+    from understudy.actors.tasks.context import (
+        TaskContext,
+    )
+    from understudy.actors.tasks.distributor import (
+        ActorTaskDistributor,
+        Distributor,
+        TaskDistributor,
+    )
+    from understudy.actors.tasks.inspector import (
+        Inspector,
+    )
+    from understudy.actors.tasks.outcome import (
+        RevokeTask,
+        SkipRetry,
+    )
+    from understudy.actors.tasks.periodic import (
+        Periodic,
+    )
+    from understudy.actors.tasks.processor import (
+        Processor,
+        ResumeFetching,
+        StopFetching,
+    )
+    from understudy.actors.tasks.router import (
+        TaskProcessor,
+        TaskRouter,
+    )
+    from understudy.actors.tasks.scheduler import (
+        Scheduler,
+    )
+    from understudy.actors.tasks.settings import (
+        ProcessorSettings,
+    )
     from understudy.actors.watching import Terminated
     from understudy.messages.broker import (
         BindQueue,
@@ -49,6 +85,8 @@ if TYPE_CHECKING:
         PurgeDeadLetters,
         QueueCounts,
         ReplayDeadLetters,
+        RpcReply,
+        SendRpcMessage,
         Subscribe,
         Unsubscribe,
     )
@@ -56,10 +94,15 @@ if TYPE_CHECKING:
         CacheAppend,
         CacheDelete,
         CacheExpire,
+        CacheFetch,
         CacheGet,
         CacheItems,
         CacheRemaining,
         CacheSet,
+    )
+    from understudy.messages.errorlog import (
+        CountErrors,
+        ErrorCounts,
     )
     from understudy.messages.errors import (
         ActorError,
@@ -105,6 +148,11 @@ if TYPE_CHECKING:
         SupervisionError,
         SystemStopped,
         TaskCrashed,
+        TaskDuplicate,
+        TaskError,
+        TaskIdConflict,
+        TaskNotFound,
+        TaskRefused,
         TaskTimeout,
         TreeInvalid,
         UnhandledMessage,
@@ -142,6 +190,17 @@ if TYPE_CHECKING:
     )
     from understudy.messages.registry import register
     from understudy.messages.response import ErrorResponse
+    from understudy.messages.statements import ReadStatement, WriteStatement, statement
+    from understudy.messages.tasks import (
+        DistributeTask,
+        DistributeTasks,
+        RawTask,
+        TaskInfo,
+        TaskMessage,
+        TaskOptions,
+        TaskPayload,
+        TaskState,
+    )
     from understudy.supervisors.backoff import Backoff
     from understudy.supervisors.child import Child, ChildSpec, check_childspecs
     from understudy.supervisors.dynamic import DynamicSupervisor
@@ -215,12 +274,50 @@ else:
                 "SupervisionError",
                 "SystemStopped",
                 "TaskCrashed",
+                "TaskDuplicate",
+                "TaskError",
+                "TaskIdConflict",
+                "TaskNotFound",
+                "TaskRefused",
                 "TaskTimeout",
                 "TreeInvalid",
                 "UnhandledMessage",
                 "UnknownActor",
                 "UrlInvalid",
             ),
+            "messages.tasks": (
+                "DistributeTask",
+                "DistributeTasks",
+                "RawTask",
+                "TaskInfo",
+                "TaskMessage",
+                "TaskOptions",
+                "TaskPayload",
+                "TaskState",
+            ),
+            "actors.tasks.context": ("TaskContext",),
+            "actors.tasks.distributor": (
+                "ActorTaskDistributor",
+                "Distributor",
+                "TaskDistributor",
+            ),
+            "actors.tasks.outcome": (
+                "RevokeTask",
+                "SkipRetry",
+            ),
+            "actors.tasks.processor": (
+                "Processor",
+                "ResumeFetching",
+                "StopFetching",
+            ),
+            "actors.tasks.router": (
+                "TaskProcessor",
+                "TaskRouter",
+            ),
+            "actors.tasks.settings": ("ProcessorSettings",),
+            "actors.tasks.inspector": ("Inspector",),
+            "actors.tasks.periodic": ("Periodic",),
+            "actors.tasks.scheduler": ("Scheduler",),
             "messages.broker": (
                 "BindQueue",
                 "CountQueue",
@@ -234,6 +331,8 @@ else:
                 "PurgeDeadLetters",
                 "QueueCounts",
                 "ReplayDeadLetters",
+                "RpcReply",
+                "SendRpcMessage",
                 "Subscribe",
                 "Unsubscribe",
             ),
@@ -241,11 +340,13 @@ else:
                 "CacheAppend",
                 "CacheDelete",
                 "CacheExpire",
+                "CacheFetch",
                 "CacheGet",
                 "CacheItems",
                 "CacheRemaining",
                 "CacheSet",
             ),
+            "messages.errorlog": ("CountErrors", "ErrorCounts"),
             "messages.lock": (
                 "AcquireLock",
                 "Fence",
@@ -276,12 +377,14 @@ else:
             ),
             "actors.broker.actor": ("Broker",),
             "actors.cache.actor": ("Cache",),
+            "actors.errorlog.actor": ("ErrorLog",),
             "actors.lock.actor": ("Lock",),
             "actors.mutator.actor": ("Mutator",),
             "actors.mutator.accessor": ("Accessor",),
             "messages.message": ("Message",),
             "messages.registry": ("register",),
             "messages.response": ("ErrorResponse",),
+            "messages.statements": ("ReadStatement", "WriteStatement", "statement"),
             "supervisors.backoff": ("Backoff",),
             "supervisors.child": ("Child", "ChildSpec", "check_childspecs"),
             "supervisors.dynamic": ("DynamicSupervisor",),
@@ -307,6 +410,7 @@ __all__ = [
     "ActorRef",
     "ActorRestarting",
     "ActorSystem",
+    "ActorTaskDistributor",
     "AllNotifs",
     "AskCycle",
     "AskTimeout",
@@ -322,6 +426,7 @@ __all__ = [
     "CacheDelete",
     "CacheError",
     "CacheExpire",
+    "CacheFetch",
     "CacheGet",
     "CacheItems",
     "CacheRemaining",
@@ -336,6 +441,7 @@ __all__ = [
     "CodecError",
     "ConfigError",
     "ConsumeNotif",
+    "CountErrors",
     "CountNotifs",
     "CountQueue",
     "CryptoConfig",
@@ -345,10 +451,15 @@ __all__ = [
     "DeclareQueue",
     "Delivered",
     "DispatcherExhausted",
+    "DistributeTask",
+    "DistributeTasks",
+    "Distributor",
     "DynamicSupervisor",
     "EncryptionError",
     "ErrorCode",
+    "ErrorCounts",
     "ErrorKind",
+    "ErrorLog",
     "ErrorResponse",
     "Event",
     "ExitReason",
@@ -361,6 +472,7 @@ __all__ = [
     "HandlerError",
     "HandlerFailed",
     "IncarnationFenced",
+    "Inspector",
     "IntensityExceeded",
     "Lease",
     "LeaseLost",
@@ -385,23 +497,35 @@ __all__ = [
     "PartitionInvalid",
     "PartitionRef",
     "PartitionSupervisor",
+    "Periodic",
+    "Processor",
+    "ProcessorSettings",
     "ProduceNotif",
     "Publish",
     "Published",
     "PurgeDeadLetters",
     "QueueCounts",
     "RaceTimeout",
+    "RawTask",
+    "ReadStatement",
     "Refusal",
     "ReleaseLock",
     "RenewLock",
     "ReplayDeadLetters",
     "ReplyMissing",
     "Request",
+    "ResumeFetching",
+    "RevokeTask",
+    "RpcReply",
+    "Scheduler",
     "SeenNotif",
+    "SendRpcMessage",
+    "SkipRetry",
     "SpecInvalid",
     "StartFailed",
     "Started",
     "StopConsuming",
+    "StopFetching",
     "StorageError",
     "StoreNotifEvent",
     "Subscribe",
@@ -410,8 +534,22 @@ __all__ = [
     "SupervisorRef",
     "SystemStopped",
     "Task",
+    "TaskContext",
     "TaskCrashed",
+    "TaskDistributor",
+    "TaskDuplicate",
+    "TaskError",
     "TaskFailed",
+    "TaskIdConflict",
+    "TaskInfo",
+    "TaskMessage",
+    "TaskNotFound",
+    "TaskOptions",
+    "TaskPayload",
+    "TaskProcessor",
+    "TaskRefused",
+    "TaskRouter",
+    "TaskState",
     "TaskSupervisor",
     "TaskSupervisorRef",
     "TaskTimeout",
@@ -423,9 +561,11 @@ __all__ = [
     "UnwatchNotifs",
     "UrlInvalid",
     "WatchNotifs",
+    "WriteStatement",
     "__version__",
     "check_childspecs",
     "handles",
     "handles_batch",
     "register",
+    "statement",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 
 import pykka
 from pykka.messages import _ActorStop as ActorStop
@@ -27,6 +27,7 @@ from .watching import unwatch, watch
 __all__ = ["Actor"]
 
 A = TypeVar("A", bound="Actor")
+P = TypeVar("P", bound=pykka.Actor)
 
 
 class Actor(Spawning, pykka.Actor):
@@ -188,13 +189,24 @@ class Actor(Spawning, pykka.Actor):
                 verb=what,
             )
 
-    def lookup(self, path: str) -> ActorRef[Any]:
+    @overload
+    def lookup(self, path: str) -> ActorRef[Any]: ...
+    @overload
+    def lookup(self, path: str, actor_class: type[P]) -> ActorRef[P]: ...
+
+    def lookup(self, path: str, actor_class: type[Any] | None = None) -> ActorRef[Any]:
         """The reference of another actor of the same system.
 
+        Args:
+            path: its path, or its alias.
+            actor_class: the class that it must be of, so that a type checker knows it.
+
         Raises:
-            UnknownActor: there is none of that path, or this actor belongs to no system.
+            UnknownActor: there is none of that path, or this actor belongs to no system; or
+                (``actor.name.other_class``) it is of another class.
         """
-        return self._cell.runtime.directory.resolve(path)
+        directory = self._cell.runtime.directory
+        return directory.resolve(path) if actor_class is None else directory.resolve_as(path, actor_class)
 
     def after(self, seconds: float, message: Any) -> Timer:
         """Send ``message`` to this actor in ``seconds``, unless the incarnation ends or the timer is cancelled.

@@ -136,12 +136,14 @@ class BackgroundTask(Generic[T]):
             self.cancelled = True
             waiting = not self._running
             self._over = waiting
+            if not waiting:
+                self.runtime.cancelled_work[self] = None
         self.result.try_fail(self._cancellation())
         self._cancel_linked()
         if waiting:
             self._finish(None, WorkCancelled())
             return True
-        self._patience = self.runtime.after(PATIENCE, self._give_up)
+        self._patience = self.runtime.after(PATIENCE, self.give_up)
         self._interrupt()
         return True
 
@@ -185,6 +187,7 @@ class BackgroundTask(Generic[T]):
         owner = self._owner
         tasks = self.runtime.unowned if owner is None else owner._cell.needs.background
         tasks.pop(self, None)
+        self.runtime.cancelled_work.pop(self, None)
         try:
             if error is None and not self._fenced:
                 self.result.try_set(value)
@@ -242,9 +245,10 @@ class BackgroundTask(Generic[T]):
             if TaskFailed in cell.handlers.handlers:
                 cell.put_always(TaskFailed(self.name, error))
 
-    def _give_up(self) -> None:
+    def give_up(self) -> None:
+        """It was cancelled and has not ended: count on its thread no longer, and report it, once."""
         with self._change:
-            if self._over:
+            if self._over or self._given_up:
                 return
             self._given_up = True
             thread_id = self._thread_id

@@ -13,13 +13,13 @@ from .request import Request
 __all__ = ["batch_handler"]
 
 
-def batch_handler(method: Any, message_type: type, max_size: int) -> Callable[[Any, Any], Any]:
+def batch_handler(method: Any, message_types: frozenset[type], max_size: int) -> Callable[[Any, Any], Any]:
     """Make a handler of single messages out of a method that takes a list of requests."""
 
     def handle(actor: Any, message: Any) -> Any:
         cell: Cell = actor._cell
         first = cell.current if type(cell.current) is Request else Request(message)
-        requests = [first, *_take(cell, message_type, max_size - 1)]
+        requests = [first, *_take(cell, message_types, handle, max_size - 1)]
         for request in requests:
             request.hold(actor)
         cell.current = requests
@@ -45,8 +45,9 @@ async def _finish(cell: Cell, actor: Any, requests: list[Request[Any]], work: Co
     _complete(cell, requests)
 
 
-def _take(cell: Cell, message_type: type, wanted: int) -> list[Request[Any]]:
-    """Take what waits of the type, oldest first; everything else stays, in its order."""
+def _take(cell: Cell, message_types: frozenset[type], handler: object, wanted: int) -> list[Request[Any]]:
+    """Take what waits of the types and of those derived from them, oldest first; the rest stays, in its order."""
+    handlers = cell.handlers.handlers
     taken: list[Request[Any]] = []
     left: list[Any] = []
     queue = cell.queue
@@ -58,7 +59,8 @@ def _take(cell: Cell, message_type: type, wanted: int) -> list[Request[Any]]:
         except IndexError:
             break
         request = item if type(item) is Request else None
-        if type(item if request is None else request.message) is not message_type:
+        kind = type(item if request is None else request.message)
+        if kind not in message_types and handlers.get(kind) is not handler:
             left.append(item)
         elif request is None:
             taken.append(Request(item))

@@ -25,6 +25,7 @@ from pykka.messages import _ActorStop as ActorStop
 
 from ..messages.errors import ActorRestarting, AskTimeout, ErrorKind, MailboxClosed, MailboxFull
 from . import execution, killing
+from .events import DeadLetter
 from .forking import renewed_in_forks
 from .future import Future
 from .mailbox import Mailbox
@@ -168,7 +169,7 @@ class Cell:
         """The names from the system's root down to it, such as ``notifications/broker``."""
         own = self.name if self.name is not None else f"{self.actor_class.__name__}-{self._number()}"
         above = self.parent.path if self.parent is not None else ""
-        return f"{above}/{own}" if above else own
+        return f"{above}/{own}" if above and own else above or own
 
     @property
     def needs(self) -> Extras:
@@ -324,12 +325,7 @@ class Cell:
 
     def drain(self) -> None:
         """Answer everything that waits in a closed mailbox; any thread may, ``popleft`` is atomic."""
-        while self.queue:
-            try:
-                item = self.queue.popleft()
-            except IndexError:
-                return
-            self.bury(item, "closed")
+        self._bury_all()
         while self.control:
             try:
                 order = self.control.popleft()
@@ -339,6 +335,25 @@ class Cell:
             if unheard is not None:
                 unheard()
         self.admit(everyone=True)
+
+    def _bury_all(self) -> None:
+        """Bury what waits. A stop must not take long because a million messages do: nobody's are only counted."""
+        events = self.runtime.events
+        watched = events.wanted(DeadLetter)
+        lost = 0
+        try:
+            while self.queue:
+                try:
+                    item = self.queue.popleft()
+                except IndexError:  # another thread took the last one
+                    return
+                if watched or type(item) is Request:
+                    self.bury(item, "closed")
+                else:
+                    lost += 1
+        finally:
+            if lost:
+                events.count_dead_letters(lost)
 
     def bury(self, item: Any, reason: str, error: BaseException | None = None) -> None:
         """Answer an item that will not be handled: an ask with an error, a tell as a dead letter."""

@@ -23,7 +23,9 @@ from contextlib import suppress
 from typing import Generic, TypeVar
 
 from ..messages.errors import ChannelClosed, ChannelTimeout, ErrorKind, LoopBlocked, SpecInvalid
+from ..messages.redact import repr_of
 from . import execution
+from .timeouts import as_timeout
 
 __all__ = ["Channel"]
 
@@ -94,7 +96,7 @@ class Channel(Generic[T]):
     def __init__(self, capacity: int = 1) -> None:
         if type(capacity) is not int or capacity < 1:
             raise SpecInvalid(
-                f"a channel's capacity is an int of at least 1, not {capacity!r}",
+                f"a channel's capacity is an int of at least 1, not {repr_of(capacity)}",
                 kind=ErrorKind.CHANNEL_INVALID,
                 field="capacity",
                 value=capacity,
@@ -132,13 +134,15 @@ class Channel(Generic[T]):
 
         Args:
             item: what to put.
-            timeout: seconds to wait at most; 0: not at all; None: no limit.
+            timeout: seconds to wait at most; 0 or less: not at all; None: no limit.
 
         Raises:
             ChannelClosed: the channel is closed, or was while this waited; the item was not put.
             ChannelTimeout: (also a ``pykka.Timeout``) there was no place in time; the item was not put.
             LoopBlocked: it would have to wait on an event loop's thread.
+            SpecInvalid: ``config.timeout.invalid``: the timeout is no number.
         """
+        timeout = as_timeout(timeout, verb="put")
         with self._lock:
             if self._put_at_once(item):
                 return
@@ -149,13 +153,15 @@ class Channel(Generic[T]):
         """Take the item that has been there longest, waiting for one.
 
         Args:
-            timeout: seconds to wait at most; 0: not at all; None: no limit.
+            timeout: seconds to wait at most; 0 or less: not at all; None: no limit.
 
         Raises:
             ChannelClosed: the channel is closed and empty.
             ChannelTimeout: (also a ``pykka.Timeout``) nothing came in time.
             LoopBlocked: it would have to wait on an event loop's thread.
+            SpecInvalid: ``config.timeout.invalid``: the timeout is no number.
         """
+        timeout = as_timeout(timeout, verb="get")
         with self._lock:
             if self._items:
                 return self._take()

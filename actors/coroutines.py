@@ -37,6 +37,9 @@ async def run_async(cell: Cell, limit: int = SLICE) -> None:  # noqa: C901  # `r
                 item = cell.queue.popleft()
             except IndexError:
                 break
+            if cell.actor is not actor:
+                cell.put_always(item, first=True)
+                return
             left -= 1
             if cell.room_waiters:
                 cell.admit()
@@ -68,7 +71,12 @@ def _loop_is_closing() -> bool:
 async def _obey_async(cell: Cell, actor: Any) -> bool:
     assert cell.control is not None
     item = cell.control[0]
-    if isinstance(item, lifecycle.End) and cell.handlers.stops and inspect.iscoroutinefunction(actor.on_stop):
+    if (
+        cell.actor is actor
+        and isinstance(item, lifecycle.End)
+        and cell.handlers.stops
+        and inspect.iscoroutinefunction(actor.on_stop)
+    ):
         cell.control.popleft()
         try:
             await actor.on_stop()

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from ..messages.errors import NameTaken, UnknownActor
+import pykka
+
+from ..messages.errors import ErrorKind, NameTaken, UnknownActor
+from ..messages.redact import repr_of
+from ..messages.suggest import MAX_WORD
 
 if TYPE_CHECKING:
     from .cell import Cell
     from .ref import ActorRef
+
+A = TypeVar("A", bound=pykka.Actor)
 
 __all__ = ["Directory"]
 
@@ -77,12 +83,46 @@ class Directory:
         if cell is not None:
             return ref_to(cell)
         raise UnknownActor(
-            f"no actor named {name!r} in {self._system!r}: {self._hint(str(name))}", target=str(name), verb=verb
+            f"no actor named {repr_of(name)} in {self._system!r}: {self._hint(str(name))}", target=str(name), verb=verb
+        )
+
+    def near(self, path: str, name: str) -> ActorRef[Any]:
+        """The reference of the sibling of that name of the actor at ``path``, or else of the actor of that name.
+
+        Raises:
+            UnknownActor: there is neither.
+        """
+        parent, _, _ = path.rpartition("/")
+        sibling = f"{parent}/{name}"
+        return self.resolve(sibling if parent and sibling in self._cells else name)
+
+    def resolve_as(self, name: str, actor_class: type[A], verb: str = "lookup") -> ActorRef[A]:
+        """As ``resolve``, for an actor of that class or of one derived from it.
+
+        Raises:
+            UnknownActor: there is none of that name, or (``actor.name.other_class``) it is of another class.
+        """
+        from .actor import Actor  # actors are built on this
+
+        ref = self.resolve(name, verb)
+        cell, actor = ref._cell, ref._cell.actor
+        found = cell.actor_class if actor is None else type(actor)
+        # Between two lives nobody knows what a function will make next.
+        unknown = found is Actor and actor is None
+        if isinstance(actor_class, type) and (unknown or issubclass(found, actor_class)):
+            return ref
+        wanted = actor_class.__qualname__ if isinstance(actor_class, type) else repr_of(actor_class)
+        raise UnknownActor(
+            f"{name!r} in {self._system!r} is a {found.__qualname__}, not a {wanted}",
+            kind=ErrorKind.NAME_OTHER_CLASS,
+            target=name,
+            verb=verb,
+            actor=ref.path,
         )
 
     def _hint(self, name: str) -> str:
         """What was perhaps meant."""
-        if len(self._cells) > MANY:
+        if len(self._cells) > MANY or len(name) > MAX_WORD:
             return f"there are {len(self._cells)} others"
         import difflib  # only who mistypes pays for it
 

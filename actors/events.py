@@ -256,7 +256,7 @@ class SystemStopping(Event, frozen=True, kw_only=True):
 
 
 class SystemStopped(Event, frozen=True, kw_only=True):
-    """The system is down. ``abandoned`` counts the handlers that were ended by force while it stopped."""
+    """The system is down. ``abandoned`` counts the handlers and background works given up while it stopped."""
 
     abandoned: int
 
@@ -330,9 +330,13 @@ class EventStream:
                 except BaseException:  # who watches cannot break what happens
                     logger.exception("A subscriber to %s raised", event_type.__name__)
 
+    def count_dead_letters(self, number: int) -> None:
+        """Count messages that nobody handled, and that nobody watches for."""
+        with self._change:
+            self._dead_letters += number
+
     def dead_letter(self, path: str, message: Any, reason: str) -> None:
         """Count a message that nobody handled, and tell those who watch."""
-        with self._change:
-            self._dead_letters += 1
+        self.count_dead_letters(1)
         if self.wanted(DeadLetter):
             self.publish(DeadLetter(path=path, message=message, reason=reason))

@@ -15,6 +15,7 @@ import pykka
 from ..messages.errors import ActorError, AskCycle, AskTimeout
 from . import execution
 from .forking import renewed_in_forks
+from .timeouts import INFINITY, as_timeout
 from .timers import Timer
 
 if TYPE_CHECKING:
@@ -68,13 +69,16 @@ class Future(pykka.Future[T]):
         """Wait for the value and return it.
 
         Args:
-            timeout: seconds to wait, None for no limit.
+            timeout: seconds to wait, None for no limit. Below 0 is as 0: it has passed already.
 
         Raises:
             AskTimeout: (also a ``pykka.Timeout``) when the time ran out.
+            SpecInvalid: ``config.timeout.invalid``: the timeout is no number.
             AskCycle: when the actor that calls is itself waited for by the one that would answer.
             Exception: what the future was failed with.
         """
+        if timeout is not None and (type(timeout) is not float or not 0.0 <= timeout < INFINITY):
+            timeout = self._as_timeout(timeout)
         if self._get_hook is not None:
             return self._get_by_hook(timeout)
         outcome = self._outcome
@@ -89,6 +93,7 @@ class Future(pykka.Future[T]):
             error = cast("type[BaseException]", exc_type)()
         if self.method is not None and self.target is not None and isinstance(error, ActorError):
             error.note_call(self.method or None, self.target.path, "ask")
+            error.note_message("", self.target.runtime.new_id)
         if error.__traceback__ is not traceback:
             raise error.with_traceback(traceback)
         raise error
@@ -146,7 +151,7 @@ class Future(pykka.Future[T]):
                 return
         callback()
 
-    def expire_at(self, deadline: float) -> None:
+    def expire_at(self, deadline: float, message_type: str = "") -> None:
         """Fail with ``AskTimeout`` at ``deadline`` (the target's clock), unless an outcome comes before."""
         target = self.target
         assert target is not None
@@ -154,7 +159,10 @@ class Future(pykka.Future[T]):
 
         def expire() -> None:
             if not self.done:
-                self.try_fail(AskTimeout("no reply before the deadline", actor=path, target=path, verb="ask"))
+                error = AskTimeout(
+                    "no reply before the deadline", actor=path, target=path, verb="ask", message_type=message_type
+                )
+                self.try_fail(error)
 
         timer = target.runtime.timers.add(Timer(deadline, expire))
         self.on_done(timer.cancel)
@@ -220,6 +228,12 @@ class Future(pykka.Future[T]):
         for callback in callbacks or ():
             callback()
         return True
+
+    def _as_timeout(self, timeout: object) -> float | None:
+        target = self.target
+        pykkas = target is not None and getattr(target, "parent", self) is None
+        path = None if target is None else target.path
+        return as_timeout(timeout, target=path, verb="get", as_pykka=pykkas)
 
     def _get_by_hook(self, timeout: float | None) -> T:
         with self._hook_lock:

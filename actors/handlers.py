@@ -17,6 +17,7 @@ import pykka
 
 from ..messages.errors import ErrorKind, HandlerDeclarationError
 from ..messages.message import Message
+from ..messages.redact import repr_of
 from .batches import batch_handler
 from .request import Request
 
@@ -85,7 +86,18 @@ def handles(method: F) -> F:
             @handles
             def deposit(self, message: Deposit) -> int: ...
     """
-    setattr(method, _MARK, _Declaration(None))
+    return _marked(method, _Declaration(None))
+
+
+def _marked(method: F, declaration: _Declaration) -> F:
+    """Note a declaration on a method; anything else would be overlooked when the class is read."""
+    given: object = method
+    if not isinstance(given, (types.FunctionType, staticmethod, classmethod)):
+        raise HandlerDeclarationError(
+            f"{repr_of(method)} is a {type(method).__name__}: a handler is a plain method",
+            kind=ErrorKind.HANDLER_UNCALLABLE,
+        )
+    setattr(method, _MARK, declaration)
     return method
 
 
@@ -98,13 +110,17 @@ def handles_batch(*, max_size: int = DEFAULT_BATCH) -> Callable[[F], F]: ...
 def handles_batch(method: Any = None, *, max_size: int = DEFAULT_BATCH) -> Any:
     """Give a method everything of one message type that is waiting, as requests to be answered one by one.
 
-    The parameter is annotated with ``list[Request[M]]``. The requests are in the order they were sent;
-    messages of other types that were sent between them are handled after the batch. A request that is
-    neither answered nor deferred when the method returns is answered with ``actor.reply.missing``.
+    The parameter is annotated with ``list[Request[M]]``, or ``list[Request[A | B]]`` for all that waits of several
+    types. The requests are in the order they were sent; messages of other types that were sent between them are
+    handled after the batch. A request that is neither answered nor deferred when the method returns is answered with
+    ``actor.reply.missing``.
 
     Args:
         method: the method, where the decorator is used without arguments.
-        max_size: how many requests a batch may have at most.
+        max_size: how many requests a batch may have at most; at least 1.
+
+    Raises:
+        HandlerDeclarationError: ``max_size`` is no such number.
 
     Example::
 
@@ -116,23 +132,22 @@ def handles_batch(method: Any = None, *, max_size: int = DEFAULT_BATCH) -> Any:
                 for request in requests:
                     request.reply(True)
     """
+    if not isinstance(max_size, int) or isinstance(max_size, bool) or max_size < 1:
+        raise HandlerDeclarationError(
+            f"handles_batch(max_size={repr_of(max_size)}): give a whole number of requests, 1 or more",
+            kind=ErrorKind.HANDLER_UNCALLABLE,
+        )
     if method is None:
-        return lambda function: handles_batch_of(function, max_size)
-    return handles_batch_of(method, DEFAULT_BATCH)
-
-
-def handles_batch_of(method: F, max_size: int) -> F:
-    """Mark ``method`` as a batch handler."""
-    setattr(method, _MARK, _Declaration(max_size))
-    return method
+        return lambda function: _marked(function, _Declaration(max_size))
+    return _marked(method, _Declaration(max_size))
 
 
 def build_table(actor_class: type[Actor]) -> HandlerTable:
     """Read the declarations of a class and its bases.
 
     Raises:
-        HandlerDeclarationError: a message parameter has no annotation, it is no message type, or two
-            methods handle the same type.
+        HandlerDeclarationError: a message parameter has no annotation, it is no message type, two methods handle
+            the same type, or one could not be called with a message alone.
     """
     table = HandlerTable()
     table.starts = actor_class.on_start is not pykka.Actor.on_start
@@ -145,7 +160,9 @@ def build_table(actor_class: type[Actor]) -> HandlerTable:
         method = inspect.getattr_static(actor_class, name)
         declared = _declaring_function(actor_class, name)
         where = f"{actor_class.__qualname__}.{name}"
-        for message_type in _message_types(declared, where, declaration, namespaces):
+        _check_callable(method, where)
+        declared_types = _message_types(declared, where, declaration, namespaces)
+        for message_type in declared_types:
             if message_type in owners:
                 raise HandlerDeclarationError(
                     f"{where} and {actor_class.__qualname__}.{owners[message_type]} both handle "
@@ -158,7 +175,7 @@ def build_table(actor_class: type[Actor]) -> HandlerTable:
                 table.handlers[message_type] = method
             else:
                 table.batched.add(message_type)
-                table.handlers[message_type] = batch_handler(method, message_type, declaration.batch_size)
+                table.handlers[message_type] = batch_handler(method, frozenset(declared_types), declaration.batch_size)
     return table
 
 
@@ -212,6 +229,30 @@ def _message_types(
     union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
     members = typing.get_args(annotation) if union else (annotation,)
     return [_checked(member, where) for member in members]
+
+
+def _check_callable(method: Any, where: str) -> None:
+    """Refuse what cannot be called with a message and nothing else, or answers with a generator."""
+    wrong = ""
+    if not isinstance(method, types.FunctionType):
+        wrong = f"is a {type(method).__name__}: a handler is a plain method"
+    elif inspect.isgeneratorfunction(method):
+        wrong = "is a generator function: return the reply, nobody would take what it yields"
+    elif inspect.isasyncgenfunction(method):
+        wrong = "is an asynchronous generator function: return the reply, nobody would take what it yields"
+    else:
+        # As it is called: a decorator that gives the rest hides it.
+        further = list(inspect.signature(method, follow_wrapped=False).parameters.values())[1:]
+        if further and further[0].kind is inspect.Parameter.KEYWORD_ONLY:
+            wrong = f"takes {further[0].name!r} by name only: the message is given by its place"
+        for parameter in further[1:]:
+            if parameter.default is inspect.Parameter.empty and parameter.kind not in _ANY_NUMBER:
+                wrong = wrong or f"needs {parameter.name!r} beside the message: give it a default"
+    if wrong:
+        raise HandlerDeclarationError(f"{where} {wrong}", kind=ErrorKind.HANDLER_UNCALLABLE)
+
+
+_ANY_NUMBER = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
 
 
 def _checked(annotation: Any, where: str) -> type:

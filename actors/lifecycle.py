@@ -108,8 +108,12 @@ def start(cell: Cell, build: Callable[[], Actor]) -> Started | _Ignore:
         StartFailed: the constructor or ``on_start`` raised, or ``on_start`` returned something else.
     """
     parent = cell.parent
+    before = () if parent is None else parent.waiting_on
+    waiting = (*before, cell)
     if parent is not None:
-        parent.waiting_on += (cell,)
+        parent.waiting_on = waiting
+    answer: object = None
+    outcome: Started | _Ignore = _STARTED
     try:
         cell.state = STARTING
         cell.incarnation += 1
@@ -117,37 +121,38 @@ def start(cell: Cell, build: Callable[[], Actor]) -> Started | _Ignore:
         try:
             actor: Any = build()
             _go_on(cell)
-            answer: object = None
-            if isinstance(actor, pykka.Actor):
-                cell.handlers = actor._table  # type: ignore[attr-defined]  # an understudy.Actor: the spec saw to it
+            # Its constructor put it there; a function of the user's may have returned something else.
+            if actor is cell.actor or isinstance(actor, pykka.Actor):
                 cell.actor = actor
-                if cell.handlers.starts:
+                cell.handlers = table = actor._table  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue]  # an understudy.Actor: the spec saw to it
+                if table.starts:
                     answer = cell.dispatcher.call(cell, actor.on_start)
+                    _go_on(cell)
             else:
                 answer = actor
         except BaseException as error:
             if isinstance(error, (KeyboardInterrupt, ActorKilled, StartFailed)):
                 raise
             raise _start_failed(cell, error) from error
-        if (answer is None and cell.actor is None) or (
-            answer is not None and not isinstance(answer, (Started, _Ignore))
-        ):
-            what = "on_start" if cell.actor is not None else "the child spec's function"
-            raise _start_failed(cell, None, f"{what} returned {answer!r}, which is not one of its answers")
-        _go_on(cell)
+        if answer is not None or cell.actor is None:
+            outcome = _checked(cell, answer)
     except BaseException as error:
         _vacate(cell, cell.actor, ExitReason.of(error))
         raise
     finally:
         if parent is not None:
-            execution.leave_wait(parent, cell)
-    if isinstance(answer, _Ignore):
+            if parent.waiting_on is waiting:
+                parent.waiting_on = before
+            else:
+                execution.leave_wait(parent, cell)
+    if isinstance(outcome, _Ignore):
         _vacate(cell, cell.actor, NORMAL)
-        return answer
-    cell.limit = cell.policy.limit
+        return outcome
+    if cell.refuses_between:
+        cell.limit = cell.policy.limit
     cell.state = RUNNING
     cell.settle()
-    return answer or _STARTED
+    return outcome
 
 
 def _go_on(cell: Cell) -> None:
@@ -156,6 +161,13 @@ def _go_on(cell: Cell) -> None:
         if cell.state != STARTING:
             raise ActorKilled
         cell.runner = 0
+
+
+def _checked(cell: Cell, answer: object) -> Started | _Ignore:
+    if isinstance(answer, (Started, _Ignore)):
+        return answer
+    what = "on_start" if cell.actor is not None else "the child spec's function"
+    raise _start_failed(cell, None, f"{what} returned {answer!r}, which is not one of its answers")
 
 
 _STARTED = Started()
@@ -284,6 +296,23 @@ def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
     _clean_up(cell, actor)
     actor._on_killed()
     _tell_end(cell, ends, reason)
+
+
+def evict(cell: Cell) -> None:
+    """Take a killed incarnation out of its place though no thread takes up its end, and close the place.
+
+    It waits for a thread, and the threads are all stuck, or for an event loop that somebody hogs. The place is still
+    in that line, so that it cannot be given to another incarnation.
+    """
+    with ending:
+        actor = cell.actor
+        if cell.state in (SUSPENDED, CLOSED) or actor is None or cell.runner:
+            return
+        ends = _leave(cell, KILLED)
+    _clean_up(cell, actor)
+    actor._on_killed()
+    close(cell, KILLED)
+    _tell_end(cell, ends, KILLED)
 
 
 def incarnation_over(cell: Cell, actor: Any, reason: ExitReason) -> bool:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from ..messages.errors import ErrorKind, SpecInvalid
+from ..messages.redact import repr_of
+from .declared import Declared
 
 __all__ = ["DEFAULT_CAPACITY", "Mailbox", "Overflow"]
 
@@ -17,7 +19,7 @@ UNBOUNDED = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
-class Mailbox:
+class Mailbox(Declared):
     """A mailbox's bound and its overflow policy.
 
     Attributes:
@@ -33,6 +35,8 @@ class Mailbox:
         SpecInvalid: ``config.mailbox.invalid`` for another value of either.
     """
 
+    _invalid_kind: ClassVar[ErrorKind] = ErrorKind.MAILBOX_INVALID
+
     capacity: int | None = DEFAULT_CAPACITY
     overflow: Overflow = "reject"
 
@@ -40,12 +44,12 @@ class Mailbox:
         capacity: object = self.capacity
         if capacity is not None and (isinstance(capacity, bool) or not isinstance(capacity, int) or capacity < 1):
             raise SpecInvalid(
-                f"Mailbox(capacity={capacity!r}): give a whole number of messages, 1 or more, or None",
+                f"Mailbox(capacity={repr_of(capacity)}): give a whole number of messages, 1 or more, or None",
                 kind=ErrorKind.MAILBOX_INVALID,
             )
         if self.overflow not in get_args(Overflow):
             raise SpecInvalid(
-                f"Mailbox(overflow={self.overflow!r}): give one of {', '.join(get_args(Overflow))}",
+                f"Mailbox(overflow={repr_of(self.overflow)}): give one of {', '.join(get_args(Overflow))}",
                 kind=ErrorKind.MAILBOX_INVALID,
             )
 

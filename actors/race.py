@@ -24,6 +24,7 @@ from .background import BackgroundTask
 from .future import Future
 from .launching import launch
 from .spawning import GRACE
+from .timeouts import as_seconds, as_timeout
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -58,16 +59,19 @@ def race(
 
     Raises:
         TypeError: there is nothing to run, or something that can not be run.
+        SpecInvalid: ``config.timeout.invalid``: a time is no number.
         IncarnationFenced, SystemStopped, DispatcherExhausted, ForkedSystem: see ``launch``.
     """
     if not works:
         raise TypeError("a race needs at least one work")
     deadline = execution.inherited_deadline(execution.current.get())
-    if timeout is not None:
-        own = runtime.clock() + timeout
-        deadline = own if deadline is None else min(own, deadline)
     entrants: list[_Entrant] = []
     try:
+        timeout = as_timeout(timeout, verb="race")
+        grace = as_seconds(grace, name="grace", verb="race")
+        if timeout is not None:
+            own = runtime.clock() + timeout
+            deadline = own if deadline is None else min(own, deadline)
         entrants.extend(_enter(runtime, owner, work, deadline) for work in works)
     except BaseException:
         for entrant in entrants:

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, Generic, Literal, TypeVar, cast, overload
 import pykka
 from pykka.messages import _ActorStop as ActorStop
 
-from ..messages.errors import ActorError, AskCycle, LoopBlocked
+from ..messages.errors import ActorError, ActorRestarting, AskCycle, LoopBlocked
 from ..messages.message import Message
 from . import execution, killing, running
 from .future import Future
 from .request import Request
 from .runtime import forked
+from .timeouts import INFINITY, as_timeout
 
 if TYPE_CHECKING:
     from .cell import Cell
@@ -124,6 +125,7 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
         except ActorError as error:
             if method is not None or not error.target:
                 error.note_call(method, self._cell.path, "tell")
+            error.note_message(type(message).__name__, self._cell.runtime.new_id)
             raise
 
     @overload  # type: ignore[override]  # narrower than pykka's: the reply's type comes from the message
@@ -168,11 +170,12 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
         Args:
             message: what to say; for a ``Message[R]`` the reply is an ``R``.
             block: False returns a ``Future``; ``await`` it in a coroutine.
-            timeout: seconds until the ask fails; None: no limit of its own.
+            timeout: seconds until the ask fails; None: no limit of its own. Below 0 is as 0: it has passed already.
             method: the dotted name that an error carries instead of the calling function's.
 
         Raises:
             AskTimeout: (also a ``pykka.Timeout``) no reply in time.
+            SpecInvalid: ``config.timeout.invalid``: the timeout is no number.
             MailboxFull, MailboxClosed, ActorRestarting: it could not be delivered; see ``tell``.
             AskCycle: the asked actor waits, directly or through others, for the one that asks.
             LoopBlocked: a blocking ask on the loop thread that would have to run the actor.
@@ -184,6 +187,8 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
         if killing.struck:
             killing.raise_if_struck(here)
         deadline = execution.inherited_deadline(here) if here is not None else None
+        if timeout is not None and (type(timeout) is not float or not timeout < INFINITY):
+            timeout = self._as_timeout(timeout, "ask", method)
         if timeout is not None:
             own = cell.runtime.clock() + timeout
             deadline = own if deadline is None else min(own, deadline)
@@ -206,6 +211,15 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
                 return self._ask_and_wait(message, deadline, future)
         except ActorError as error:
             error.note_call(method, cell.path, "ask")
+            error.note_message(type(message).__name__, cell.runtime.new_id)
+            raise
+
+    def _as_timeout(self, timeout: object, verb: str, method: str | None = None) -> float | None:
+        cell = self._cell
+        try:
+            return as_timeout(timeout, target=cell.path, verb=verb, as_pykka=cell.parent is None)
+        except ActorError as error:
+            error.note_call(method, cell.path, verb)
             raise
 
     def _ask_and_wait(self, message: Any, deadline: float | None, future: Future[Any]) -> Any:
@@ -249,11 +263,32 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
                 cell.put(request)
         except ActorError as error:
             error.note_call(method, cell.path, "ask")
+            error.note_message(type(message).__name__, cell.runtime.new_id)
             future.try_fail(error)
             return future
         if deadline is not None and not future.done:
-            future.expire_at(deadline)
+            future.expire_at(deadline, type(message).__name__)
         return future
+
+    def proxy(self: ActorRef[A]) -> pykka.ActorProxy[A]:
+        """Make pykka's proxy of the actor: its attributes and methods, through asks.
+
+        Raises:
+            MailboxClosed: (also a ``pykka.ActorDeadError``) the actor is gone.
+            ActorRestarting: it is between two lives, so that there is nothing to look at; try again.
+        """
+        try:
+            return pykka.ActorProxy(actor_ref=self)
+        except pykka.ActorDeadError:
+            cell = self._cell
+            if not cell.alive:
+                raise cell.closed_error("proxy") from None
+            raise ActorRestarting(
+                f"{cell.describe()} is being restarted, there is nothing to make a proxy of; try again",
+                actor=cell.path,
+                target=cell.path,
+                verb="proxy",
+            ) from None
 
     # --- stopping --------------------------------------------------------------------------------------
 
@@ -273,15 +308,17 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
 
         Args:
             block: False returns a future of the result.
-            timeout: seconds to wait for it; None for no limit.
+            timeout: seconds to wait for it; None for no limit. Below 0 is as 0: it has passed already.
 
         Returns:
             whether the actor was running; False if it was gone already.
 
         Raises:
+            SpecInvalid: ``config.timeout.invalid``: the timeout is no number.
             ForkedSystem: in a process that was forked after the actor had started.
         """
         parent = self._cell.parent
+        timeout = self._as_timeout(timeout, "stop")
         if parent is None:
             return super().stop(block=block, timeout=timeout)
         future: Future[bool] = Future()

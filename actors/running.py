@@ -81,6 +81,9 @@ def _run_slice(cell: Cell, actor: Any, limit: int) -> bool:  # noqa: C901  # the
                     item = queue.popleft()
                 except IndexError:  # a sender of drop_oldest was quicker
                     continue
+                if cell.actor is not actor:  # ended by force between two messages
+                    cell.put_always(item, first=True)
+                    return False
                 left -= 1
                 if cell.room_waiters:
                     cell.admit()
@@ -241,6 +244,10 @@ def obey(cell: Cell, actor: Any) -> bool:
     """Do what comes first on the control lane; returns whether the incarnation goes on."""
     assert cell.control is not None
     item = cell.control.popleft()
+    if cell.actor is not actor:  # ended by force meanwhile
+        if not isinstance(item, (lifecycle.End, lifecycle.LinkBroken)):  # these were for the one that has ended
+            cell.signal(item, first=True)
+        return False
     if isinstance(item, lifecycle.End):
         lifecycle.end_now(cell, actor, item.reason)
     elif item is BOOT:
@@ -265,6 +272,8 @@ def failed(cell: Cell, actor: Any, item: Any, error: BaseException) -> bool:
     """An exception escaped a handler; returns whether the incarnation goes on."""
     if cell.actor is not actor:  # it was fenced while it ran: nobody listens to it any more
         killing.forget_pending(get_ident())
+        if type(item) is Request:  # who ended it may have looked just before this one was taken up
+            cell.bury(item, "killed", handler_failed(cell, item.message, ActorKilled()))
         return False
     if isinstance(error, (Refusal, UnhandledMessage, *actor.refusals)):
         _refuse(cell, item, error)

@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
 from ..messages.errors import ForkedSystem
@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
     from .actor import Actor
     from .background import BackgroundTask
+    from .cell import Cell
+    from .connection import Part
     from .dispatch.background import Background
     from .dispatch.base import Dispatcher, LoopDispatcher
 
@@ -67,6 +69,10 @@ class Simulation(Protocol):
         """A uuid4 urn drawn from the seed."""
         ...
 
+    def new_id(self) -> str:
+        """A uuid4 for a message that failed, drawn from the seed."""
+        ...
+
     def run_soon(self, job: Callable[[], None]) -> None:
         """Let ``job``, a function in the background, be a step of its own; it may wait in its middle."""
         ...
@@ -85,6 +91,10 @@ class Runtime:
         self.simulation = simulation
         self.unowned: dict[BackgroundTask[Any], None] = {}
         """Work in the background that belongs to no actor."""
+        self.cancelled_work: dict[BackgroundTask[Any], None] = {}
+        """Work in the background that was told to end and has not yet."""
+        self.supervise: Callable[[Cell, Sequence[Part]], Cell] | None = None
+        """Starts the parts of a service actor under a supervisor; None where there are no supervisors."""
         self._background: Background | None = None
         self._dispatchers: dict[str, Dispatcher]
         if simulation is not None:
@@ -92,6 +102,7 @@ class Runtime:
             self.timers: TimerService = simulation.timers
             self.random = simulation.random
             self.new_urn = simulation.new_urn
+            self.new_id = simulation.new_id
             self._dispatchers = {
                 "pool": simulation.dispatcher,
                 "thread": simulation.dispatcher,
@@ -102,6 +113,7 @@ class Runtime:
             self.timers = ThreadTimers(time.monotonic, name)
             self.random = random.Random()
             self.new_urn = _new_urn
+            self.new_id = _new_id
             self._dispatchers = {
                 "pool": PoolDispatcher(name, pool_size),
                 "thread": ThreadDispatcher(name),
@@ -143,7 +155,7 @@ class Runtime:
         return self.timers.add(Timer(self.clock() + seconds, action, interval))
 
     def stop(self, timeout: float) -> None:
-        """Let threads end; those of abandoned handlers cannot be waited for."""
+        """Let threads end; those of abandoned handlers and work cannot be waited for, which is reported."""
         for task in tuple(self.unowned):
             task.cancel()
         if self._background is not None:
@@ -151,6 +163,8 @@ class Runtime:
         self.timers.stop()
         for dispatcher in set(self._dispatchers.values()):
             dispatcher.stop(timeout)
+        for task in tuple(self.cancelled_work):
+            task.give_up()
         self.embedded.close()
         _runtimes.discard(self)
 
@@ -170,6 +184,10 @@ class Runtime:
             f"the system {self.name!r} was started in process {self.pid}; this is its fork {os.getpid()}, in "
             "which none of its threads run: start a system of its own after the fork"
         )
+
+
+def _new_id() -> str:
+    return str(uuid.uuid4())
 
 
 def _new_urn() -> str:

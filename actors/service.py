@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import os
+import threading
 from abc import abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
-from ..messages.errors import ActorError, IncarnationFenced, UrlInvalid
+from ..messages.errors import ActorError, AskTimeout, IncarnationFenced, UrlInvalid
+from . import lifecycle
 from .actor import Actor
+from .cell import Cell
+from .connection import Connection, Part, Server
 from .embedded import Embedded
+from .reasons import SHUTDOWN
 from .request import Request
 
-__all__ = ["Opener", "ServiceActor", "open_by_scheme"]
+__all__ = ["Opener", "ServiceActor", "missing_client", "open_by_scheme"]
 
 
 class Backend(Protocol):
@@ -61,10 +67,27 @@ def open_by_scheme(
     return opener(rest, embedded, clock)
 
 
+def missing_client(service: str, scheme: str, extra: str) -> UrlInvalid:
+    """What is raised where the client library of a backend is not installed.
+
+    Args:
+        service: what it is for.
+        scheme: of the URL that asks for it.
+        extra: what installs it.
+    """
+    return UrlInvalid(f"{service}: {scheme}:// needs a client library: pip install 'understudy[{extra}]'")
+
+
+PARTS_TIMEOUT = 3.0
+"""Seconds that the parts of a service actor have to end before they are ended by force."""
+
+
 class ServiceActor(Actor, Generic[B]):
     """An actor in front of a backend.
 
-    The connection is opened when the incarnation starts and closed when it ends, however it ends.
+    The connection is opened when the incarnation starts and closed when it ends, however it ends. A backend that
+    stands for a server (``Server``) is watched by an actor below this one, ``connection``, which is restarted with
+    backoff until a lost server answers again.
 
     Args:
         url: which backend; None takes the class's environment variable, or else the embedded default.
@@ -79,6 +102,8 @@ class ServiceActor(Actor, Generic[B]):
         super().__init__()
         self._url = url or os.environ.get(self.variable) or self.default_url
         self._connected: B | None = None
+        self._closing = threading.Event()
+        self._parts: Cell | None = None
 
     @abstractmethod
     def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> B:
@@ -93,6 +118,31 @@ class ServiceActor(Actor, Generic[B]):
         """Open the connection."""
         runtime = self._cell.runtime
         self._connected = self._open(self._url, runtime.embedded, runtime.clock)
+        backend: object = self._connected
+        if runtime.supervise is None:
+            return
+        try:
+            parts = [Part("connection", Connection, (backend, self._closing))] if isinstance(backend, Server) else []
+            parts += self._own_parts()
+            if parts:
+                self._parts = runtime.supervise(self._cell, parts)
+        except BaseException:
+            self._disconnect()
+            raise
+
+    def _own_parts(self) -> list[Part]:
+        """What else works below this actor; asked for when the connection is open."""
+        return []
+
+    def on_signal(self, signal: Any) -> None:
+        """The supervisor of the parts has ended, which it never does by itself: this incarnation ends likewise."""
+        if isinstance(signal, lifecycle.ChildExited) and signal.cell is self._parts:
+            raise signal.reason.error or RuntimeError(f"the supervisor of its parts ended: {signal.reason}")
+
+    def child_cells(self) -> Iterator[Cell]:
+        """The places of its parts."""
+        keeper = None if self._parts is None else self._parts.actor
+        return iter(()) if keeper is None else keeper.child_cells()
 
     def on_stop(self) -> None:
         """Close the connection."""
@@ -111,8 +161,37 @@ class ServiceActor(Actor, Generic[B]):
         self._disconnect()
 
     def _disconnect(self) -> None:
+        self._closing.set()
         if self._connected is not None:
             self._connected.close()
+        parts, self._parts = self._parts, None
+        if parts is not None:
+            self._end_parts(parts)
+
+    @staticmethod
+    def _end_parts(parts: Cell) -> None:
+        """End the parts, so that the next incarnation can have parts of the same names."""
+        end = lifecycle.end(parts, SHUTDOWN)
+        try:
+            end.get(timeout=PARTS_TIMEOUT)
+        except AskTimeout:
+            lifecycle.kill(parts)
+            with suppress(AskTimeout):
+                end.get(timeout=PARTS_TIMEOUT)
+        lifecycle.close(parts, SHUTDOWN)
+
+    def _time_left(self, requests: Sequence[Request[Any]]) -> float | None:
+        """Seconds within which requests are to be answered, by the one with most time; None: no deadline.
+
+        A little is left over, so that an error of the backend's own comes before the asker gives up.
+        """
+        latest = 0.0
+        for request in requests:
+            if request.deadline is None:
+                return None
+            latest = max(latest, request.deadline)
+        left = latest - self._cell.runtime.clock()
+        return max(0.001, left - min(0.1, 0.1 * left))
 
     # --- for callbacks that come on a foreign thread -----------------------------------------------------
 

@@ -95,6 +95,7 @@ class Spawning:
 
         Raises:
             TypeError: there are no works, or one that cannot be run.
+            SpecInvalid: ``config.timeout.invalid``: a time is no number.
             IncarnationFenced, SystemStopped, DispatcherExhausted, ForkedSystem: as ``spawn``.
         """
         from .race import race

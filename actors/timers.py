@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..messages.errors import ErrorKind, SpecInvalid
+from ..messages.redact import repr_of
 
 __all__ = ["ThreadTimers", "Timer", "TimerService", "check_seconds"]
 
@@ -74,7 +75,7 @@ def check_seconds(seconds: object, *, repeated: bool) -> None:
     ):
         return
     wanted = "more than 0" if repeated else "0 or more"
-    raise SpecInvalid(f"{seconds!r} is no time for a timer: give seconds, {wanted}", kind=ErrorKind.TIMER_INVALID)
+    raise SpecInvalid(f"{repr_of(seconds)} is no time to wait: give seconds, {wanted}", kind=ErrorKind.TIMER_INVALID)
 
 
 class TimerService(Protocol):

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from understudy import ActorSystem
+from understudy import ActorRef, ActorSystem
 
 from .pairs import Add, Counter
 
@@ -41,6 +41,8 @@ def one_size(count: int) -> dict[str, float]:
             def tell_all() -> None:
                 for ref in refs:
                     ref.tell(message)
+                while any(waiting(ref) for ref in reversed(refs)):  # the last ones told are the last ones handled
+                    time.sleep(0.001)
 
             _timed(figures, "tell", count, tell_all)
             total = _timed(figures, "ask", count, lambda: sum(ref.ask(message) for ref in refs))
@@ -56,6 +58,11 @@ def one_size(count: int) -> dict[str, float]:
             gc.enable()
         assert not any(ref.is_alive() for ref in refs)
     return figures
+
+
+def waiting(ref: ActorRef[Any]) -> bool:
+    """Whether the actor has yet to handle something."""
+    return not ref.actor_inbox.empty()
 
 
 def _timed(figures: dict[str, float], name: str, count: int, work: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The command line: ``understudy run module:tree`` runs a declared tree until a signal."""
+"""The command line: ``understudy run module:tree`` runs a declared tree until a signal; ``understudy migrate``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         the exit status: 0 after a clean end, 1 if the tree gave up, 2 if it could not be started, 3 if something
         had to be killed while stopping, 128 + the signal's number after a second signal.
     """
-    status = _run(_parser().parse_args(arguments))
+    options = _parser().parse_args(arguments)
+    status: int = options.command(options)
     if arguments is None and (status == KILLED_SOME or status > FORCED_BASE):
         _leave(status)
     return status
@@ -68,6 +69,16 @@ def _run(options: argparse.Namespace) -> int:
         return run_until_signal(system, drain=options.drain, timeout=options.timeout, signals=signals)
 
 
+def _migrate(options: argparse.Namespace) -> int:
+    from .migrate import run_migrate
+
+    try:
+        return run_migrate(options.url, sql=options.sql)
+    except ActorError as error:
+        _show_response(error)
+        return NOT_STARTED
+
+
 def _show(error: Exception) -> None:
     """Show what kept it from starting: the traceback of what is at the bottom of it, and the error response."""
     lowest: BaseException = error
@@ -75,9 +86,15 @@ def _show(error: Exception) -> None:
         lowest = lowest.__cause__
     if lowest is not error or not isinstance(error, ActorError):
         traceback.print_exception(type(lowest), lowest, lowest.__traceback__, chain=False, file=sys.stderr)
-    print(f"understudy: {error}", file=sys.stderr)
     if isinstance(error, ActorError):
-        print(error.response.to_json().decode(), file=sys.stderr)
+        _show_response(error)
+    else:
+        print(f"understudy: {error}", file=sys.stderr)
+
+
+def _show_response(error: ActorError) -> None:
+    print(f"understudy: {error}", file=sys.stderr)
+    print(error.response.to_json().decode(), file=sys.stderr)
 
 
 def _leave(status: int) -> None:
@@ -112,7 +129,18 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument(
         "--timeout", type=_seconds, default=30.0, metavar="S", help="seconds for the whole stop (%(default)s)"
     )
+    run.set_defaults(command=_run)
     run.add_argument("--log-level", default="info", choices=["debug", "info", "warning", "error"], help="(%(default)s)")
+    migrate = commands.add_parser(
+        "migrate",
+        help="bring a store's schema up to date",
+        description="Bring the schema of the mutator's store up to date. Several may do so at once: one does the work.",
+    )
+    migrate.add_argument(
+        "url", nargs="?", metavar="URL", help="by default UNDERSTUDY_STORE_URL, or else sqlite:///understudy.db"
+    )
+    migrate.add_argument("--sql", action="store_true", help="print the statements, connect to nothing")
+    migrate.set_defaults(command=_migrate)
     return parser
 
 

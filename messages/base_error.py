@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, ClassVar, TypedDict
 
 from .caller import NO_CALLER, find_caller, method_name, wall_clock
 from .kinds import ErrorCode, ErrorKind
+from .redact import MAX_NAME, MAX_TEXT, clean, repr_of
 
 if TYPE_CHECKING:
     from .response import ErrorResponse
@@ -57,6 +59,7 @@ class ActorError(Exception):
     _method: str | None = None
     _where: tuple[str, int, str, str] = ("", 0, "", "")
     _response: ErrorResponse | None = None
+    _new_id: Callable[[], str] | None = None
 
     def __init__(
         self,
@@ -98,8 +101,8 @@ class ActorError(Exception):
 
     @property
     def method(self) -> str:
-        """Where it was called: the caller's function, the target's path and the verb."""
-        return method_name(*self._called) if self._method is None else self._method
+        """Where it was called: the caller's function, the target's path and the verb; a very long one is cut."""
+        return clean(method_name(*self._called) if self._method is None else self._method, MAX_NAME)
 
     @property
     def target(self) -> str:
@@ -130,6 +133,23 @@ class ActorError(Exception):
         self._method = method
         self._called = (caller, known_target or target, known_verb or verb)
         self._response = None
+
+    def note_message(self, message_type: str, new_id: Callable[[], str]) -> None:
+        """Fill in which message it is about, for an error that does not know, or not all of it.
+
+        A message that crosses no wire has no id of its own. It gets one when somebody looks for it, so that what is
+        logged, answered and published of one failure can be told to belong together.
+
+        Args:
+            message_type: The name of the message's type; or nothing.
+            new_id: Makes an id.
+        """
+        if self._new_id is not None or self._where[3]:
+            return
+        self._new_id = new_id
+        self._response = None
+        if message_type and not self._where[2]:
+            self._where = (*self._where[:2], message_type, "")
 
     def note_place(self, actor: str, incarnation: int, message_type: str) -> None:
         """Fill in where it happened, for an error of a part that does not know which actor it works for.
@@ -163,6 +183,8 @@ class ActorError(Exception):
     @property
     def message_id(self) -> str:
         """The message's id, or nothing."""
+        if not self._where[3] and self._new_id is not None:
+            self._where = (*self._where[:3], self._new_id())
         return self._where[3]
 
     @property
@@ -175,4 +197,4 @@ class ActorError(Exception):
         return self._response
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.code.hex} {self.kind}, {self.source!r})"
+        return f"{type(self).__name__}({self.code.hex} {self.kind}, {repr_of(self.source, MAX_TEXT)})"

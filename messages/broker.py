@@ -109,6 +109,35 @@ class Delivered(Message[None]):
     message_id: str
     headers: Headers = msgspec.field(default_factory=dict)
     content_type: str = "application/json"
+    reply_to: str = ""
+    """Where a reply is waited for; a handler that returns `RpcReply` has it sent there."""
+    correlation_id: str = ""
+    """What the requester knows its request by."""
+
+
+@register("broker.rpc_reply")
+class RpcReply(Message[None]):
+    """What a handler of `Delivered` returns to reply, and what `SendRpcMessage` is answered with."""
+
+    body: bytes
+    headers: Headers = msgspec.field(default_factory=dict)
+    content_type: str = "application/json"
+
+
+@register("broker.send_rpc_message")
+class SendRpcMessage(Message[RpcReply]):
+    """Publish a request, and wait for the reply of whoever consumes it.
+
+    It is answered with the reply, or by the asker's deadline with an error: that nothing takes the request, that it
+    could not be published, or that no reply came. A request may be handled more than once, as any message.
+    """
+
+    exchange: str
+    routing_key: str
+    body: bytes
+    message_id: str = ""
+    headers: Headers = msgspec.field(default_factory=dict)
+    content_type: str = "application/json"
 
 
 class DeadLetter(Message[None]):

@@ -77,3 +77,21 @@ class CacheRemaining(Message[float | None]):
     """Ask in how many seconds an entry is forgotten; None if never, or if there is none."""
 
     key: str
+
+
+class CacheFetch(Message[Any]):
+    """Read a value, or have it made once if there is none, however many ask for it at the same time.
+
+    The first to miss it has it made; all who ask meanwhile, in other processes with the same server too, wait for that
+    one. The maker's error is everybody's answer, and is not kept; neither is None. It is no message for a wire.
+    """
+
+    key: str
+    maker: str
+    """The path of the actor that makes the value."""
+    request: Message[Any]
+    """What that actor is asked."""
+    expires: Expiry | None = None
+    """None keeps it for good."""
+    patience: Annotated[float, Meta(gt=0)] = 30.0
+    """Seconds that making it may take; after that somebody else may try."""

@@ -80,7 +80,7 @@ def method_name(caller: tuple[str, str], target: str | None, verb: str | None) -
         target: The path of the actor that was addressed, such as `notifications/broker`.
         verb: What was asked of it, such as `ask` or `tell`.
     """
-    return ".".join(part for part in (_plain_name(*caller), target, verb) if part)
+    return ".".join(str(part) for part in (_plain_name(*caller), target, verb) if part)
 
 
 def _plain_name(qualified: str, module: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 import orjson
 
+from .arguments import check_body, check_message, check_message_type, check_registry, check_size
 from .errors import CodecError, ErrorKind
 from .json_faults import (
     Fault,
@@ -51,8 +52,10 @@ def encode(message: Message[object], *, max_body: int = MAX_BODY) -> bytes:
 
     Raises:
         CodecError: `codec.value.unserialisable`; `codec.number.not_finite` or `.out_of_range`;
-            `codec.body.too_deep` or `.too_large`. `field` says where.
+            `codec.body.too_deep` or `.too_large`. `field` says where. `codec.argument.invalid` for an argument
+            of a wrong type.
     """
+    check_message(message)
     return _write(message, type(message).__qualname__, max_body)
 
 
@@ -69,6 +72,8 @@ def encode_named(
     Raises:
         CodecError: As `encode`; and `codec.type.unregistered`.
     """
+    check_message(message)
+    check_registry(registry)
     name = registry.name_of(message)
     return _write({"type": name, "data": message}, name, max_body)
 
@@ -98,9 +103,10 @@ def decode(body: Body, message_type: type[M], *, max_body: int = MAX_BODY) -> M:
 
     Raises:
         CodecError: `codec.body.too_large`, `.not_utf8`, `.too_deep` or `.invalid`; `codec.field.invalid`,
-            `.unknown` or `.missing`; `codec.number.out_of_range`. `field` says where.
+            `.unknown` or `.missing`; `codec.number.out_of_range`. `field` says where. `codec.argument.invalid`
+            for an argument of a wrong type.
     """
-    name = message_type.__qualname__
+    name = check_message_type(message_type)
     message: M = _convert(_read(body, name, max_body), message_type, name)
     return message
 
@@ -116,6 +122,7 @@ def decode_named(body: Body, *, registry: WireRegistry = default_registry, max_b
     Raises:
         CodecError: As `decode`; and `codec.type.unknown`, suggesting the nearest name.
     """
+    check_registry(registry)
     envelope = _read(body, "envelope", max_body)
     if not isinstance(envelope, dict):
         raise CodecError(f"envelope: expected an object, got {_json_type(envelope)}", kind=ErrorKind.BODY_INVALID)
@@ -143,13 +150,14 @@ def decode_reply(body: Body, message_type: type[Message[R]], *, max_body: int = 
     Raises:
         CodecError: As `decode`.
     """
-    name = f"reply to {message_type.__qualname__}"
+    name = f"reply to {check_message_type(message_type)}"
     wanted = reply_type_of(message_type)
     reply: R = _convert(_read(body, name, max_body), Any if wanted is None else wanted, name)
     return reply
 
 
 def _write(value: object, name: str, max_body: int) -> bytes:
+    check_size(max_body)
     try:
         body = orjson.dumps(value, default=_plain)
     except Exception:
@@ -204,6 +212,8 @@ def _offending_field(value: object) -> str:
 
 
 def _read(body: Body, name: str, max_body: int) -> Any:
+    check_body(body)
+    check_size(max_body)
     size = body.nbytes if isinstance(body, memoryview) else len(body)
     if size > max_body:
         raise _too_large(size, name, max_body)

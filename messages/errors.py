@@ -34,6 +34,11 @@
     ├── BackgroundError                   0xFFF6
     │   ├── BackgroundCancelled
     │   └── RaceTimeout                   also pykka.Timeout
+    ├── TaskError                         0xFFF6
+    │   ├── TaskDuplicate
+    │   ├── TaskIdConflict
+    │   ├── TaskNotFound
+    │   └── TaskRefused
     ├── ConfigError                       0xFFF5, also ValueError
     │   ├── SpecInvalid
     │   ├── HandlerDeclarationError       also TypeError
@@ -105,6 +110,11 @@ __all__ = [
     "SupervisionError",
     "SystemStopped",
     "TaskCrashed",
+    "TaskDuplicate",
+    "TaskError",
+    "TaskIdConflict",
+    "TaskNotFound",
+    "TaskRefused",
     "TaskTimeout",
     "TreeInvalid",
     "UnhandledMessage",
@@ -326,6 +336,37 @@ class RaceTimeout(BackgroundError, pykka.Timeout):
     default_kind = ErrorKind.RACE_TIMEOUT
 
 
+class TaskError(ActorError):
+    """A durable task could not be distributed, processed or managed."""
+
+    code = ErrorCode.TASK
+    default_kind = ErrorKind.TASK_HANDLER_FAILED
+
+
+class TaskDuplicate(TaskError):
+    """A unique task of the same type and payload waits or runs in the queue."""
+
+    default_kind = ErrorKind.TASK_DUPLICATE
+
+
+class TaskIdConflict(TaskError):
+    """The queue holds another task of this id."""
+
+    default_kind = ErrorKind.TASK_ID_CONFLICT
+
+
+class TaskNotFound(TaskError):
+    """The queue holds no task of this id, or there is no such queue."""
+
+    default_kind = ErrorKind.TASK_NOT_FOUND
+
+
+class TaskRefused(TaskError):
+    """What was asked of a task or a queue cannot be done in its present state."""
+
+    default_kind = ErrorKind.TASK_STATE_INVALID
+
+
 class ConfigError(ActorError, ValueError):
     """Something was declared that cannot be. Raised where it is declared, not where it would be used."""
 
@@ -416,7 +457,7 @@ class LockError(ActorError):
 
 
 class FileError(ActorError):
-    """A file could not be read or written."""
+    """A file or stream could not be read or written."""
 
     code = ErrorCode.FILE
     default_kind = ErrorKind.FILE_UNREADABLE

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
+from os import PathLike
 from typing import TypeVar
 
+from .arguments import check_message_type, check_size
 from .codec import MAX_BODY, decode
 from .errors import CodecError, ErrorKind, FileError
 from .message import Message
+from .redact import repr_of
 
 __all__ = ["read_lines"]
 
@@ -16,7 +18,7 @@ M = TypeVar("M", bound=Message[object])
 
 
 def read_lines(
-    path: str | Path, message_type: type[M], *, max_body: int = MAX_BODY
+    path: str | PathLike[str], message_type: type[M], *, max_body: int = MAX_BODY
 ) -> Iterator[tuple[int, M | CodecError]]:
     """Read a file of JSON lines; empty lines are passed over.
 
@@ -27,12 +29,22 @@ def read_lines(
         message_type: what each line is.
         max_body: how many bytes a line may have.
 
-    Yields:
-        a line's number, counted from 1, and its message, or the error of a line that is none.
+    Returns:
+        an iterator over each line's number, counted from 1, and its message, or the error of a line that is none.
 
     Raises:
-        FileError: ``file.unreadable``: it cannot be opened or read.
+        FileError: ``file.unreadable``: it cannot be opened or read; raised when the first line is asked for.
+        CodecError: ``codec.argument.invalid``: another argument is of a wrong type.
     """
+    # A number would be a file that somebody else has open; no system takes a null character.
+    if not isinstance(path, (str, PathLike)) or "\0" in str(path):
+        raise FileError(f"path={repr_of(path)}: give the path of a file", kind=ErrorKind.FILE_UNREADABLE)
+    check_message_type(message_type)
+    check_size(max_body)
+    return _lines(path, message_type, max_body)
+
+
+def _lines(path: str | PathLike[str], message_type: type[M], max_body: int) -> Iterator[tuple[int, M | CodecError]]:
     try:
         with open(path, "rb") as file:
             number = 0

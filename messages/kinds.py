@@ -54,6 +54,7 @@ class ErrorKind(StrEnum):
     ASK_CYCLE = "actor.ask.cycle"
     ASK_BLOCKS_LOOP = "actor.ask.blocks_loop"
     NAME_UNKNOWN = "actor.name.unknown"
+    NAME_OTHER_CLASS = "actor.name.other_class"
 
     # handlers
     HANDLER_FAILED = "actor.handler.failed"
@@ -91,6 +92,24 @@ class ErrorKind(StrEnum):
     TASK_CRASHED = "supervisor.task.crashed"
     TASK_TIMEOUT = "supervisor.task.timeout"
 
+    # durable tasks
+    TASK_OPTION_INVALID = "task.option.invalid"
+    TASK_TYPE_INVALID = "task.type.invalid"
+    TASK_DUPLICATE = "task.duplicate"
+    TASK_ID_CONFLICT = "task.id.conflict"
+    TASK_NOT_FOUND = "task.not_found"
+    TASK_STATE_INVALID = "task.state.invalid"
+    TASK_QUEUE_UNKNOWN = "task.queue.unknown"
+    TASK_QUEUE_NOT_EMPTY = "task.queue.not_empty"
+    TASK_RECORD_INVALID = "task.record.invalid"
+    TASK_PAYLOAD_INVALID = "task.payload.invalid"
+    TASK_HANDLER_MISSING = "task.handler.missing"
+    TASK_HANDLER_FAILED = "task.handler.failed"
+    TASK_RESULT_INVALID = "task.result.invalid"
+    TASK_CANCELLED = "task.cancelled"
+    TASK_DEADLINE_PASSED = "task.deadline.passed"
+    TASK_LEASE_EXPIRED = "task.lease.expired"
+
     # configuration
     CHILD_SPEC_INVALID = "config.child_spec.invalid"
     SUPERVISOR_FLAGS_INVALID = "config.supervisor_flags.invalid"
@@ -98,13 +117,18 @@ class ErrorKind(StrEnum):
     CHANNEL_INVALID = "config.channel.invalid"
     BACKOFF_INVALID = "config.backoff.invalid"
     TIMER_INVALID = "config.timer.invalid"
+    TIMEOUT_INVALID = "config.timeout.invalid"
     HANDLER_MISSING_ANNOTATION = "config.handler.missing_annotation"
     HANDLER_DUPLICATE = "config.handler.duplicate"
     HANDLER_NOT_A_MESSAGE = "config.handler.not_a_message"
+    HANDLER_UNCALLABLE = "config.handler.uncallable"
+    TASK_PROCESSING_INVALID = "config.task_processing.invalid"
     URL_INVALID = "config.url.invalid"
     TREE_INVALID = "config.tree.invalid"
+    STATEMENT_INVALID = "config.statement.invalid"
 
     # codec
+    ARGUMENT_INVALID = "codec.argument.invalid"
     TYPE_INVALID = "codec.type.invalid"
     TYPE_UNKNOWN = "codec.type.unknown"
     TYPE_DUPLICATE = "codec.type.duplicate"
@@ -123,6 +147,9 @@ class ErrorKind(StrEnum):
     # storage and cache
     SQLITE_UNAVAILABLE = "storage.sqlite.unavailable"
     SQLITE_FAILED = "storage.sqlite.failed"
+    POSTGRES_UNAVAILABLE = "storage.postgres.unavailable"
+    POSTGRES_DENIED = "storage.postgres.denied"
+    POSTGRES_FAILED = "storage.postgres.failed"
     ROW_INVALID = "storage.row.invalid"
     FENCING_STALE = "storage.fencing.stale"
     MIGRATION_FAILED = "storage.migration.failed"
@@ -130,6 +157,11 @@ class ErrorKind(StrEnum):
     CACHE_WRONG_TYPE = "cache.value.wrong_type"
     CACHE_REQUEST_INVALID = "cache.request.invalid"
     CACHE_CLOSED = "cache.closed"
+    CACHE_UNAVAILABLE = "cache.unavailable"
+    CACHE_DENIED = "cache.denied"
+    CACHE_FULL = "cache.full"
+    CACHE_FAILED = "cache.failed"
+    CACHE_FETCH_TIMEOUT = "cache.fetch.timeout"
 
     # broker
     DECLARATION_INVALID = "broker.declaration.invalid"
@@ -142,6 +174,14 @@ class ErrorKind(StrEnum):
     CONSUMER_INVALID = "broker.consumer.invalid"
     CONSUMER_CANCELLED = "broker.consumer.cancelled"
     BROKER_CLOSED = "broker.closed"
+    BROKER_UNAVAILABLE = "broker.unavailable"
+    BROKER_BLOCKED = "broker.blocked"
+    BROKER_REFUSED = "broker.refused"
+    BROKER_FAILED = "broker.failed"
+    PUBLISH_UNKNOWN = "broker.publish.unknown"
+    PUBLISH_BACKLOG = "broker.publish.backlog"
+    MESSAGE_INVALID = "broker.message.invalid"
+    RPC_TIMEOUT = "broker.rpc.timeout"
     DEAD_LETTERED = "broker.message.dead_lettered"
 
     # locks
@@ -151,7 +191,13 @@ class ErrorKind(StrEnum):
     LOCK_CLOSED = "lock.closed"
     LEASE_LOST = "lock.lease.lost"
     LOCK_TOKEN_STALE = "lock.token.stale"
+    LOCK_UNAVAILABLE = "lock.unavailable"
+    LOCK_DENIED = "lock.denied"
+    LOCK_FAILED = "lock.failed"
 
     # files and encryption
     FILE_UNREADABLE = "file.unreadable"
+    FILE_UNWRITABLE = "file.unwritable"
+    ERRORS_UNLOGGED = "errorlog.incomplete"
     CRYPTER_FAILED = "crypter.failed"
+    CRYPTER_UNAVAILABLE = "crypter.unavailable"

@@ -54,7 +54,10 @@ class AcquireLock(Message[Lease]):
     request_id: str = ""
     """Asking again with the same one cannot acquire twice; made up if empty."""
     notify: str = ""
-    """The path of an actor that is told `LeaseLost` if the lease runs out; nobody is if empty."""
+    """The path of the actor that holds it, if one does: it is told `LeaseLost` if the lease is lost, and the lock is
+    given back when that actor is gone for good, or when its next incarnation has begun, which knows nothing of it."""
+    watchdog: bool = False
+    """Renew it at every third of the lease until it is released or lost, or the actor named by `notify` is gone."""
 
 
 @register("lock.renew")

@@ -45,11 +45,15 @@ class NotifData(Message[None], kw_only=True):
 
 
 class CryptoConfig(Message[None]):
-    """What a notification is encrypted with. It is never shown, and never stored beside the data."""
+    """What a notification is encrypted with. It is never shown, and never stored beside the data.
+
+    Both sides need the same one. The key is made of all three; docs/encryption.md says how.
+    """
 
     secret: str
     passphrase: str
     unique_key: str
+    """Tells keys apart: a hash of it travels with the data and says which key is needed."""
 
     def __repr__(self) -> str:
         return "CryptoConfig(secret='***', passphrase='***', unique_key='***')"
@@ -71,6 +75,7 @@ class ProduceNotif(Message[Published], kw_only=True):
     local_spawn: bool = True
     """Whether it is encoded in the actor's own turn; else as background work."""
     encryption_config: CryptoConfig | None = None
+    """Encrypts it. If that fails, the request is refused: it is never sent in the clear instead."""
 
 
 @register("notif.consume")
@@ -97,6 +102,7 @@ class ConsumeNotif(Message[str], kw_only=True):
     delivery_limit: Annotated[int, Meta(ge=0)] | None = None
     """How often a failed delivery is repeated before it becomes a dead letter; None: as the queue has it."""
     decryption_config: CryptoConfig | None = None
+    """Decrypts what is consumed. What is not encrypted, or with another key, becomes a dead letter."""
 
 
 @register("notif.stop_consuming")

@@ -8,6 +8,10 @@ from functools import cache
 MASK = "***"
 MAX_TEXT = 4096
 """How many characters of an error's text are kept."""
+MAX_NAME = 1024
+"""How many characters of a method, path, type or id are kept."""
+MAX_NOTE = 40
+"""How many characters it takes to say how many were cut."""
 
 # In all of these every repetition has a bound, so that no text makes them take more than linear time.
 #
@@ -58,6 +62,11 @@ def clean(text: str, limit: int = MAX_TEXT) -> str:
     return encodable(text)
 
 
+def clean_again(text: str, limit: int = MAX_TEXT) -> str:
+    """As `clean`, for text that may have been cut by it before: that is not cut once more, note and all."""
+    return clean(text, limit if len(text) > limit + MAX_NOTE else limit + MAX_NOTE)
+
+
 def encodable(text: str) -> str:
     """Write lone surrogates, which UTF-8 cannot express, as their escapes."""
     return text if text.isascii() else text.encode("utf-8", "backslashreplace").decode("utf-8")
@@ -70,3 +79,20 @@ def text_of(value: object) -> str:
     # BaseException: an error's text must be had even from a `__str__` that exits.
     except BaseException as problem:
         return f"<{type(value).__name__} whose text cannot be had: {type(problem).__name__}>"
+
+
+def repr_of(value: object, limit: int = 100) -> str:
+    """`repr(value)` for an error's text: of bounded length, whatever its `__repr__` does.
+
+    Args:
+        value: Anything that somebody gave where it does not belong.
+        limit: How many characters are kept; how many were cut off is said.
+    """
+    if isinstance(value, (str, bytes)) and len(value) > limit:
+        return f"{value[:limit]!r}… ({len(value) - limit} more characters)"
+    try:
+        text = repr(value)
+    # BaseException: an error's text must be had even from a `__repr__` that exits.
+    except BaseException as problem:
+        return f"<{type(value).__name__} whose text cannot be had: {type(problem).__name__}>"
+    return text if len(text) <= limit else f"{text[:limit]}… ({len(text) - limit} more characters)"

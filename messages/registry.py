@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from importlib import import_module
 from typing import TypeVar
 
 from .errors import CodecError, ErrorKind
 from .message import Message
+from .redact import repr_of
 from .suggest import did_you_mean
 
 M = TypeVar("M", bound=Message[object])
@@ -18,6 +20,10 @@ M = TypeVar("M", bound=Message[object])
 _WIRE_NAME = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 MAX_NAME = 255
 """How many characters a wire name may have: as many as AMQP's short strings."""
+
+
+SERVICES = ("broker", "cache", "errorlog", "lock", "mutator", "notifications")
+"""The modules here that register messages."""
 
 
 class WireRegistry:
@@ -29,6 +35,10 @@ class WireRegistry:
     """
 
     def __init__(self, parent: WireRegistry | None = None) -> None:
+        if parent is not None and not isinstance(parent, WireRegistry):
+            raise CodecError(
+                f"parent={repr_of(parent)}: give a WireRegistry", kind=ErrorKind.ARGUMENT_INVALID, field="parent"
+            )
         self._parent = parent
         self._types: dict[str, type[Message[object]]] = {}
         self._names: dict[type[Message[object]], str] = {}
@@ -53,7 +63,7 @@ class WireRegistry:
         """
         if not isinstance(name, str) or len(name) > MAX_NAME or not re.fullmatch(_WIRE_NAME, name):
             raise CodecError(
-                f"{name!r:.300} is not a wire name: words of letters, digits, _ and -, joined by dots",
+                f"{repr_of(name, 300)} is not a wire name: words of letters, digits, _ and -, joined by dots",
                 kind=ErrorKind.TYPE_INVALID,
             )
 
@@ -66,7 +76,7 @@ class WireRegistry:
     def _add(self, name: str, message_type: type[Message[object]]) -> None:
         if not (isinstance(message_type, type) and issubclass(message_type, Message)):
             raise CodecError(
-                f"{name!r} cannot name {message_type!r:.300}, which is not a Message type",
+                f"{name!r} cannot name {repr_of(message_type, 300)}, which is not a Message type",
                 kind=ErrorKind.TYPE_INVALID,
             )
         holder = self._find_type(name)
@@ -106,12 +116,14 @@ class WireRegistry:
         Raises:
             CodecError: `codec.type.unknown`, suggesting the nearest name.
         """
-        found = self._find_type(name)
+        found = self._find_type(name) if isinstance(name, str) else None
+        if found is None and name in self.names():  # one whose module was not imported before
+            found = self._find_type(name)
         if found is None:
             raise CodecError(
-                f"no message type is registered as {name!r:.300}{did_you_mean(name, self.names())}",
+                f"no message type is registered as {repr_of(name, 300)}{did_you_mean(name, self.names())}",
                 kind=ErrorKind.TYPE_UNKNOWN,
-                message_type=name,
+                message_type=name if isinstance(name, str) else "",
             )
         return found
 
@@ -121,7 +133,7 @@ class WireRegistry:
         return sorted({*self._types, *inherited})
 
     def __contains__(self, name: object) -> bool:
-        return isinstance(name, str) and self._find_type(name) is not None
+        return isinstance(name, str) and (self._find_type(name) is not None or name in self.names())
 
     def _find_type(self, name: str) -> type[Message[object]] | None:
         found = self._types.get(name)
@@ -132,11 +144,20 @@ class WireRegistry:
         return self._parent._find_name(message_type) if found is None and self._parent else found
 
 
+class _DefaultRegistry(WireRegistry):
+    """Knows the services' messages, too, whose modules are imported when somebody asks for what is not there."""
+
+    def names(self) -> list[str]:
+        for service in SERVICES:
+            import_module(f".{service}", __package__)
+        return super().names()
+
+
 def _path(message_type: type | None) -> str:
     return "nothing" if message_type is None else f"{message_type.__module__}.{message_type.__qualname__}"
 
 
-default_registry = WireRegistry()
+default_registry = _DefaultRegistry()
 """The names of everything that is registered with `register`; the services' messages among them."""
 
 register = default_registry.register

@@ -13,12 +13,10 @@ from .caller import wall_clock
 from .catalogue import entry_of
 from .kinds import ErrorCode, ErrorKind, show_code
 from .message import Message
-from .redact import clean, encodable, redact, text_of
+from .redact import MAX_NAME, clean, clean_again, text_of
 
 MAX_CAUSES = 8
 """How many causes below an error are kept."""
-MAX_NAME = 1024
-"""How many characters of a method, path, type or id are kept."""
 
 
 class _Context(NamedTuple):
@@ -94,8 +92,10 @@ class ErrorResponse(Message[None]):
             return _build(error, kind, context)
         # An exception class may override anything, `__cause__` included, with something that raises.
         except Exception:
-            code, name = _code_of(kind), _name_of(type(error))
-            return ErrorResponse(code=code, kind=kind, method=method, source=name, actor=actor)
+            name = _name_of(type(error))
+            return ErrorResponse(
+                code=_code_of(kind), kind=_kind(kind), method=_text(method), source=name, actor=_text(actor)
+            )
 
     def to_json(self) -> bytes:
         """Write it as one line of JSON for a log: the code in hex, the time as RFC 3339."""
@@ -130,22 +130,22 @@ class ErrorResponse(Message[None]):
     def _shown_above(self, cause: dict[str, Any] | None) -> dict[str, Any]:
         return {
             "code": show_code(self.code),
-            "kind": encodable(self.kind),
-            "method": encodable(self.method),
-            # Redacted again: this one may have been made by hand, or by a peer.
-            "source": encodable(redact(self.source)),
-            "actor": encodable(self.actor),
+            # Cleaned again: this one may have been made by hand, or by a peer.
+            "kind": clean_again(self.kind, MAX_NAME),
+            "method": clean_again(self.method, MAX_NAME),
+            "source": clean_again(self.source),
+            "actor": clean_again(self.actor, MAX_NAME),
             "incarnation": self.incarnation,
-            "message_type": encodable(self.message_type),
-            "message_id": encodable(self.message_id),
+            "message_type": clean_again(self.message_type, MAX_NAME),
+            "message_id": clean_again(self.message_id, MAX_NAME),
             "at": _shown_time(self.at),
             "retryable": self.retryable,
             "cause": cause,
         }
 
     def __str__(self) -> str:
-        where = f" in {self.method}" if self.method else ""
-        return f"{show_code(self.code)} {self.kind}{where}: {self.source}"
+        where = f" in {clean_again(self.method, MAX_NAME)}" if self.method else ""
+        return f"{show_code(self.code)} {clean_again(self.kind, MAX_NAME)}{where}: {clean_again(self.source)}"
 
 
 def _shown_time(at: float) -> str | None:
@@ -180,7 +180,9 @@ def _chain(error: BaseException) -> list[_Failure]:
     return chain
 
 
-def _below(error: BaseException) -> _Failure | None:
+def _below(error: Any) -> _Failure | None:
+    if not isinstance(error, BaseException):  # from a caller that does not keep to the types
+        return None
     if isinstance(error, ActorError) and error.cause is not None:
         return error.cause
     if error.__cause__ is not None:
@@ -214,17 +216,26 @@ def _one(error: BaseException, code: int, kind: str, context: _Context, below: E
     row = entry_of(kind)
     return ErrorResponse(
         code=int(code),
-        kind=str(kind),
-        method=clean(context.method, MAX_NAME),
+        kind=_kind(kind),
+        method=_text(context.method),
         source=clean(text),
-        actor=clean(context.actor, MAX_NAME),
-        incarnation=context.incarnation,
-        message_type=clean(context.message_type, MAX_NAME),
-        message_id=clean(context.message_id, MAX_NAME),
+        actor=_text(context.actor),
+        incarnation=context.incarnation if isinstance(context.incarnation, int) else 0,
+        message_type=_text(context.message_type),
+        message_id=_text(context.message_id),
         at=at,
         retryable=row.retryable if row else False,
         cause=below,
     )
+
+
+def _text(value: object) -> str:
+    """A name as it is sent: bounded; and a text, whatever it was given as."""
+    return clean_again(value if isinstance(value, str) else text_of(value), MAX_NAME)
+
+
+def _kind(value: object) -> str:
+    return _text(value) or str(ErrorKind.HANDLER_FAILED)
 
 
 def _name_of(cls: type) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
@@ -10,8 +9,11 @@ from typing import Any, ClassVar, Literal, get_args
 
 from ..actors.actor import Actor, build, build_with
 from ..actors.cell import Cell
+from ..actors.declared import Declared
 from ..actors.mailbox import Mailbox
 from ..messages.errors import ErrorKind, SpecInvalid
+from ..messages.redact import repr_of
+from ..messages.suggest import did_you_mean
 from .backoff import Backoff
 
 __all__ = ["AutoShutdown", "Child", "ChildSpec", "Restart", "Shutdown", "check_childspecs"]
@@ -34,7 +36,7 @@ _BETWEEN_LIVES, _BETWEEN_CHOICES = get_args(BetweenLives), _choices(BetweenLives
 
 
 @dataclass(frozen=True, kw_only=True)
-class ChildSpec:
+class ChildSpec(Declared):
     """What all specs have; ``Child`` is the one for actors, supervisors' declarations are specs themselves.
 
     Attributes:
@@ -135,10 +137,9 @@ class ChildSpec:
             raise self._invalid(field_name, value, f"give {wanted}")
 
     def _invalid(self, field_name: str, value: object, what: str) -> SpecInvalid:
-        close = difflib.get_close_matches(str(value), _TEXTS.get(field_name, ()), 1)
-        hint = f" (did you mean {close[0]!r}?)" if close else ""
-        who = f"{type(self).__name__} {self.name!r}" if is_name(self.name) and self.name else type(self).__name__
-        return SpecInvalid(f"{who}: {field_name}={value!r}: {what}{hint}", kind=ErrorKind.CHILD_SPEC_INVALID)
+        hint = did_you_mean(value, _TEXTS.get(field_name, ()))
+        who = f"{type(self).__name__} {repr_of(self.name)}" if is_name(self.name) and self.name else type(self).__name__
+        return SpecInvalid(f"{who}: {field_name}={repr_of(value)}: {what}{hint}", kind=ErrorKind.CHILD_SPEC_INVALID)
 
 
 @dataclass(frozen=True)
@@ -194,18 +195,17 @@ class Child(ChildSpec):
         """
         if not isinstance(fields_by_name, Mapping):
             raise SpecInvalid(
-                f"{fields_by_name!r} is no child spec: give a Child, another spec, or a mapping of a Child's fields",
+                f"{repr_of(fields_by_name)} is no child spec: give a Child, another spec, or a mapping of its fields",
                 kind=ErrorKind.CHILD_SPEC_INVALID,
             )
         known = [each.name for each in fields(cls)]
         for name in fields_by_name:
             if name not in known:
-                close = difflib.get_close_matches(str(name), known, 1)
-                hint = f"; did you mean {close[0]!r}?" if close else f"; there are {', '.join(known)}"
-                raise SpecInvalid(f"Child: unknown field {name!r}{hint}", kind=ErrorKind.CHILD_SPEC_INVALID)
+                hint = did_you_mean(name, known) or f"; there are {', '.join(known)}"
+                raise SpecInvalid(f"Child: unknown field {repr_of(name)}{hint}", kind=ErrorKind.CHILD_SPEC_INVALID)
         if "actor" not in fields_by_name:
             raise SpecInvalid(
-                f"Child {fields_by_name.get('name')!r}: 'actor' is missing: say what to start",
+                f"Child {repr_of(fields_by_name.get('name'))}: 'actor' is missing: say what to start",
                 kind=ErrorKind.CHILD_SPEC_INVALID,
             )
         return cls(**fields_by_name)
@@ -246,20 +246,22 @@ def as_list(children: Any) -> list[Any]:
     """The children as a list; raises ``SpecInvalid`` for what is no list of anything, or is one spec itself."""
     if not isinstance(children, Iterable) or isinstance(children, (str, bytes, Mapping)):
         raise SpecInvalid(
-            f"children={children!r}: give a list of specs, also for one child", kind=ErrorKind.CHILD_SPEC_INVALID
+            f"children={repr_of(children)}: give a list of specs, also for one child", kind=ErrorKind.CHILD_SPEC_INVALID
         )
     return list(children)
 
 
 def _check_in_place(spec: ChildSpec, seen: set[str], auto_shutdown: AutoShutdown) -> None:
     if not spec.name:
-        raise SpecInvalid(f"a child of a static supervisor needs a name: {spec!r}", kind=ErrorKind.CHILD_SPEC_INVALID)
+        raise SpecInvalid(
+            f"a child of a static supervisor needs a name: {repr_of(spec)}", kind=ErrorKind.CHILD_SPEC_INVALID
+        )
     if spec.name in seen:
-        raise SpecInvalid(f"two children are named {spec.name!r}", kind=ErrorKind.CHILD_SPEC_INVALID)
+        raise SpecInvalid(f"two children are named {repr_of(spec.name)}", kind=ErrorKind.CHILD_SPEC_INVALID)
     seen.add(spec.name)
     if spec.significant and auto_shutdown == "never":
         raise SpecInvalid(
-            f"{spec.name!r} is significant, but its supervisor's auto_shutdown is 'never'",
+            f"{repr_of(spec.name)} is significant, but its supervisor's auto_shutdown is 'never'",
             kind=ErrorKind.CHILD_SPEC_INVALID,
         )
 

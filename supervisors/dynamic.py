@@ -22,6 +22,7 @@ from ..messages.errors import (
     SpecInvalid,
     StartFailed,
 )
+from ..messages.redact import repr_of
 from .child import Child, ChildSpec
 from .keeper import Keeper, Record, filled
 from .requests import (
@@ -127,7 +128,9 @@ class DynamicKeeper(Keeper):
     def _start_child(self, message: StartChild) -> StartedChild:
         spec = message.spec
         if not isinstance(spec, ChildSpec):
-            raise SpecInvalid(f"start_child({spec!r}): give a Child or another spec", kind=ErrorKind.CHILD_SPEC_INVALID)
+            raise SpecInvalid(
+                f"start_child({repr_of(spec)}): give a Child or another spec", kind=ErrorKind.CHILD_SPEC_INVALID
+            )
         if spec.significant:
             raise SpecInvalid(
                 f"{spec.name!r} is significant, which means nothing to a dynamic supervisor",
@@ -239,7 +242,7 @@ class DynamicKeeper(Keeper):
     def _find(self, child: Any) -> Record:
         if not isinstance(child, ActorRef):
             raise NotSupported(
-                f"{self._cell.path!r} is a dynamic supervisor: address its children by reference, not {child!r}",
+                f"{self._cell.path!r} is a dynamic supervisor: address its children by reference, not {repr_of(child)}",
                 target=self._cell.path,
                 actor=self._cell.path,
             )

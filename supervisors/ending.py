@@ -10,10 +10,11 @@ from typing import Literal
 
 from ..actors import execution, lifecycle
 from ..actors.cell import RUNNING, STARTING, Cell
-from ..actors.events import HandlerAbandoned, SystemStopped, SystemStopping
+from ..actors.events import BackgroundAbandoned, HandlerAbandoned, SystemStopped, SystemStopping
 from ..actors.future import Future
 from ..actors.reasons import SHUTDOWN, ExitReason
 from ..actors.runtime import Runtime
+from ..actors.timeouts import as_seconds, as_timeout
 from ..messages.errors import AskTimeout
 from .keeper import GAVE_UP
 
@@ -28,6 +29,12 @@ KILL_TIMEOUT = 0.5
 """Seconds that a killed tree gets to be gone; it needs time only to find a thread."""
 
 KILL_POLL = 0.05
+
+FORCE_TIMEOUT = 10.0
+"""Seconds that a forced end may take altogether: killing the tree, and waiting for all kinds of threads."""
+
+MAX_LEFT = 10
+"""How many of those that did not end are named."""
 
 THREADS_TIMEOUT = 1.0
 """Seconds that idle threads get to end."""
@@ -48,7 +55,7 @@ class Ending:
     Attributes:
         outcome: ``running``; ``stopped`` as soon as a stop begins; ``gave_up`` if the tree ended by itself because
             restarts did not help.
-        abandoned: how many handlers were ended by force so far.
+        abandoned: how many handlers were ended by force so far, and how much work in the background was given up.
         left_behind: how many of them while the system stopped.
     """
 
@@ -73,6 +80,7 @@ class Ending:
         self._down = self._new_future()
         self._hurry = self._new_future()
         runtime.events.subscribe(HandlerAbandoned, self._count)
+        runtime.events.subscribe(BackgroundAbandoned, self._count)
 
     # --- what it is asked ------------------------------------------------------------------------------
 
@@ -93,6 +101,7 @@ class Ending:
 
     def wait(self, timeout: float | None) -> bool:
         """Wait (seconds) until the system is down; False: the time ran out."""
+        timeout = as_timeout(timeout, verb="wait")
         try:
             self._down.get(timeout=timeout)
         except AskTimeout:
@@ -101,8 +110,10 @@ class Ending:
 
     # --- what begins it --------------------------------------------------------------------------------
 
-    def stop(self, timeout: float, drain: float, cause: str) -> bool:
+    def stop(self, timeout: float | None, drain: float | None, cause: str) -> bool:
         """See ``ActorSystem.stop``."""
+        timeout = as_seconds(timeout, verb="stop")
+        drain = as_seconds(drain, name="drain", verb="stop")
         self._runtime.refuse_if_forked()
         first = self._begin("stopped")
         if self.inside:
@@ -114,9 +125,8 @@ class Ending:
         elif self._stopper == threading.get_ident():  # a subscriber to one of the stop's own events
             return True
         elif not self.wait(timeout):
-            self._force()
-            self.wait(None)
-        return self.left_behind == 0
+            self._insist()
+        return self.over and self.left_behind == 0
 
     def kill(self, cause: str) -> None:
         """See ``ActorSystem.kill``."""
@@ -180,11 +190,29 @@ class Ending:
                 self._down.try_set(None)
 
     def _kill(self, first: bool, cause: str) -> None:
-        self._force()
         if first:
+            self._force()
             self._run(KILL_TIMEOUT, 0.0, cause)
+        elif self._stopper != threading.get_ident():
+            self._insist()
         else:
-            self.wait(None)
+            self._force()
+
+    def _insist(self) -> None:
+        """Kill what runs until the system is down, or time is up: somebody else's code may hold up who stops it."""
+        give_up = self._runtime.clock() + FORCE_TIMEOUT
+        self._force()
+        while not self.wait(KILL_POLL):
+            if self._runtime.clock() >= give_up:
+                logger.error("%r does not end: %s", self._name, self._left())
+                return
+            lifecycle.kill(self._root)
+
+    def _left(self) -> str:
+        """What has not ended, for the log."""
+        paths = [cell.path for cell in self._cells() if cell.actor is not None]
+        more = f" and {len(paths) - MAX_LEFT} more" if len(paths) > MAX_LEFT else ""
+        return f"still there: {', '.join(paths[:MAX_LEFT])}{more}" if paths else "all its actors have ended"
 
     def _force(self) -> None:
         """Kill what runs, from the top down: who is killed restarts nobody."""
@@ -216,10 +244,11 @@ class Ending:
                 ending.get(timeout=None if deadline == math.inf else max(0.0, deadline - clock()))
                 return
             except AskTimeout:
-                if clock() >= give_up:
-                    logger.error("The tree of %r does not end", self._name)
-                    return
                 lifecycle.kill(root)
+                if clock() >= give_up:
+                    logger.error("The tree of %r does not end: %s", self._name, self._left())
+                    lifecycle.evict(root)
+                    return
                 deadline = clock() + KILL_POLL
 
     def _new_future(self) -> Future[None]:
@@ -227,7 +256,7 @@ class Ending:
         future.ground = self._root
         return future
 
-    def _count(self, _event: HandlerAbandoned) -> None:
+    def _count(self, _event: HandlerAbandoned | BackgroundAbandoned) -> None:
         with self._change:
             self.abandoned += 1
 

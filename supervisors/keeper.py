@@ -25,6 +25,7 @@ from ..actors.mailbox import DEFAULT_MAILBOX, Mailbox
 from ..actors.reasons import KILLED, SHUTDOWN, ActorKilled, ExitReason
 from ..actors.ref import ActorRef, StopChild
 from ..messages.errors import AskTimeout, ChildNotFound, ConfigError, IntensityExceeded, StartFailed, SupervisionError
+from ..messages.redact import repr_of
 from .child import Child, ChildSpec
 from .ref import SupervisorRef
 from .requests import ChildInfo, Counts, StartedChild, TryAgain
@@ -36,6 +37,9 @@ GAVE_UP = ExitReason.shutdown("reached_max_restart_intensity")
 """How a supervisor ends that restarted more often than it may. Its kind is ``shutdown``, as in OTP."""
 
 _KILL_POLL = 0.05
+
+KILLED_TIMEOUT = 1.0
+"""Seconds that killed children get to be gone; they need time only to find a thread. Then they do without."""
 
 
 class Record:
@@ -211,11 +215,12 @@ class Keeper(Actor):
 
     def _announce(self, cell: Cell, reason: ExitReason | None) -> None:
         events = cell.runtime.events
+        if not events.wanted(ActorStarted if reason is None else ActorRestarted):
+            return
         name = cell.actor_class.__name__
         if reason is None:
-            if events.wanted(ActorStarted):
-                events.publish(ActorStarted(path=cell.path, actor_class=name, incarnation=cell.incarnation))
-        elif events.wanted(ActorRestarted):
+            events.publish(ActorStarted(path=cell.path, actor_class=name, incarnation=cell.incarnation))
+        else:
             events.publish(
                 ActorRestarted(path=cell.path, actor_class=name, incarnation=cell.incarnation, reason=str(reason))
             )
@@ -310,7 +315,10 @@ class Keeper(Actor):
     def _await_end(
         self, record: Record, ending: Future[ExitReason] | None, deadline: float | None, *, killed: bool = False
     ) -> None:
-        """Wait until a child has ended, and kill it at ``deadline`` (by default: now and what its spec allows)."""
+        """Wait until a child has ended, and kill it at ``deadline`` (by default: now and what its spec allows).
+
+        With ``killed`` it was killed at the deadline.
+        """
         cell, spec = record.cell, record.spec
         if ending is None or cell is None:
             return
@@ -319,6 +327,8 @@ class Keeper(Actor):
             deadline = clock() + spec.shutdown_seconds
         as_told = killed
         killed = killed or spec.shutdown == "brutal_kill"
+        if killed and not as_told:
+            deadline = clock()
         while True:
             left = None if deadline == math.inf and not killed else max(0.0, deadline - clock())
             try:
@@ -327,6 +337,8 @@ class Keeper(Actor):
             except AskTimeout:
                 killed = True
                 lifecycle.kill(cell)
+                if clock() >= deadline + KILLED_TIMEOUT:
+                    lifecycle.evict(cell)
         if as_told:
             record.status = None
         else:
@@ -351,8 +363,9 @@ class Keeper(Actor):
             if record.cell is not None and (record.status == "running" or record is starting):
                 pending.append((record, lifecycle.end(record.cell, KILLED)))
                 lifecycle.kill(record.cell)
+        now = self._cell.runtime.clock()
         for record, ending in pending:
-            self._await_end(record, ending, None, killed=True)
+            self._await_end(record, ending, now, killed=True)
         self._leave_places(self._records())
 
     def _close(self, record: Record) -> None:
@@ -389,7 +402,7 @@ class Keeper(Actor):
 
     def _not_found(self, child: object) -> ChildNotFound:
         return ChildNotFound(
-            f"{self._cell.path!r} has no child {child!r}", target=self._cell.path, actor=self._cell.path
+            f"{self._cell.path!r} has no child {repr_of(child)}", target=self._cell.path, actor=self._cell.path
         )
 
     def child_cells(self) -> Iterator[Cell]:

@@ -46,16 +46,11 @@ def attach_logbook(events: EventStream, name: str) -> Callable[[], None]:
 
 def _write_error(event: Event, name: str) -> None:
     # With the codec, the catalogue and regular expressions: who never fails does without.
+    from ..actors.errorlog.listening import response_of
     from ..messages.redact import redact
-    from ..messages.response import ErrorResponse
 
     error: BaseException = event.error  # type: ignore[attr-defined]  # it has that field: see where it is subscribed
-    response = ErrorResponse.from_exception(
-        error,
-        actor=event.path or name,
-        incarnation=getattr(event, "incarnation", 0),
-        message_type=getattr(event, "message_type", ""),
-    )
+    response = response_of(event, name)
     record = errors.makeRecord(
         errors.name,
         event.level,

@@ -19,6 +19,7 @@ from ..actors.handlers import handles
 from ..actors.ref import ActorRef
 from ..messages.errors import NotSupported, PartitionInvalid
 from ..messages.message import Message
+from ..messages.redact import repr_of
 from .child import Child, ChildSpec, check_childspecs
 from .keeper import Record
 from .ref import SupervisorRef
@@ -263,4 +264,4 @@ def _partitions_of(cell: Cell) -> _Partitions:
 
 def _check_count(partitions: Any) -> None:
     if not isinstance(partitions, int) or isinstance(partitions, bool) or partitions < 1:
-        raise PartitionInvalid(f"partitions={partitions!r}: give a whole number, 1 or more")
+        raise PartitionInvalid(f"partitions={repr_of(partitions)}: give a whole number, 1 or more")

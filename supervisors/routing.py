@@ -12,6 +12,7 @@ from hashlib import blake2b
 from uuid import UUID
 
 from ..messages.errors import PartitionInvalid
+from ..messages.redact import repr_of
 
 __all__ = ["partition_of"]
 
@@ -56,8 +57,8 @@ def _written(key: object) -> bytes:
             return b"t%x:" % len(key) + b"".join(map(_written, key))
         case _:
             raise PartitionInvalid(
-                f"{key!r} cannot be a routing key: a {type(key).__name__} is not written alike in every process; "
-                "give a whole number, a text, bytes, a UUID, or a tuple of these"
+                f"{repr_of(key)} cannot be a routing key: a {type(key).__name__} is not written alike in every "
+                "process; give a whole number, a text, bytes, a UUID, or a tuple of these"
             )
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeVar, overload
 
+import pykka
+
 from ..actors.future import Future
 from ..actors.ref import ActorRef
 from ..actors.runtime import Runtime, forked
@@ -13,6 +15,7 @@ from .ending import Ending
 
 __all__ = ["Sending"]
 
+A = TypeVar("A", bound=pykka.Actor)
 R = TypeVar("R")
 
 ASK_TIMEOUT = 5.0
@@ -26,15 +29,26 @@ class Sending:
     runtime: Runtime
     _ending: Ending
 
-    def lookup(self, path: str) -> ActorRef[Any]:
+    @overload
+    def lookup(self, path: str) -> ActorRef[Any]: ...
+    @overload
+    def lookup(self, path: str, actor_class: type[A]) -> ActorRef[A]: ...
+
+    def lookup(self, path: str, actor_class: type[Any] | None = None) -> ActorRef[Any]:
         """The reference of the actor at ``path`` (or of that alias).
 
+        Args:
+            path: its path, or its alias.
+            actor_class: the class that it must be of, so that a type checker knows it.
+
         Raises:
-            UnknownActor: there is none; the text names close ones.
+            UnknownActor: there is none; the text names close ones. Or (``actor.name.other_class``) it is of another
+                class.
             SystemStopped: the system is stopping; its own actors can look up what still runs.
         """
         self._refuse_if_over("lookup")
-        return self._resolve(path, "lookup")
+        ref = self._resolve(path, "lookup")
+        return ref if actor_class is None else self.runtime.directory.resolve_as(path, actor_class)
 
     def tell(self, target: str | ActorRef[Any], message: Any, *, method: str | None = None) -> None:
         """Send a message to the actor at a path, or of a reference, and wait for nothing.
@@ -50,6 +64,7 @@ class Sending:
             ref.tell(message, method=method)
         except ActorError as error:
             error.note_call(method, str(target), "tell")
+            error.note_message(type(message).__name__, self.runtime.new_id)
             raise
 
     @overload
@@ -108,11 +123,13 @@ class Sending:
             target: a path, or a reference.
             message: what to say; the reply to a ``Message[R]`` is an ``R``.
             block: False returns a ``Future`` at once; its errors come when it is read.
-            timeout: seconds until it fails with ``actor.mailbox.timeout``; None for no limit.
+            timeout: seconds until it fails with ``actor.mailbox.timeout``; None for no limit. Below 0 is as 0: it
+                has passed already.
             method: the dotted name that an error carries instead of the calling function's.
 
         Raises:
             UnknownActor: there is no such actor.
+            SpecInvalid: ``config.timeout.invalid``: the timeout is no number.
             SystemStopped: the system is stopping; its own actors can ask what still runs.
             AskTimeout, MailboxFull, HandlerFailed, AskCycle …: see ``ActorRef.ask``.
         """
@@ -122,6 +139,7 @@ class Sending:
             return ref.ask(message, block=block, timeout=timeout, method=method)
         except ActorError as error:
             error.note_call(method, str(target), "ask")
+            error.note_message(type(message).__name__, self.runtime.new_id)
             if block:
                 raise
             future: Future[Any] = Future()

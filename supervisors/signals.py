@@ -10,6 +10,8 @@ from functools import partial
 from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any
 
+from ..actors.timeouts import as_timeout
+
 if TYPE_CHECKING:
     from .system import ActorSystem
 
@@ -83,7 +85,7 @@ class Signals:
 
 
 def run_until_signal(
-    system: ActorSystem, *, drain: float = 5.0, timeout: float = 30.0, signals: Signals | None = None
+    system: ActorSystem, *, drain: float | None = 5.0, timeout: float | None = 30.0, signals: Signals | None = None
 ) -> int:
     """Wait until the system ends by itself or a signal ends it. Call it on the main thread.
 
@@ -92,8 +94,8 @@ def run_until_signal(
 
     Args:
         system: a running system.
-        drain: seconds that mailboxes get to run empty.
-        timeout: seconds that the stop may take altogether; what still runs then is killed.
+        drain: seconds that mailboxes get to run empty; None for no limit.
+        timeout: seconds that the stop may take altogether, None for no limit; what still runs then is killed.
         signals: what takes the signals already, where some may have come while the system started.
 
     Returns:
@@ -102,7 +104,10 @@ def run_until_signal(
 
     Raises:
         ValueError: not called on the main thread, which alone gets signals.
+        SpecInvalid: ``config.timeout.invalid``: a time is no number.
     """
+    timeout = as_timeout(timeout, verb="run")
+    drain = as_timeout(drain, name="drain", verb="run")
     if signals is None:
         with Signals() as signals:
             return run_until_signal(system, drain=drain, timeout=timeout, signals=signals)

@@ -13,6 +13,7 @@ from ..actors import execution
 from ..actors.future import Future
 from ..actors.timers import Timer
 from ..messages.errors import AskTimeout, ErrorKind, LoopBlocked, SpecInvalid, TaskCrashed, TaskTimeout
+from ..messages.redact import repr_of
 from .child import WORKER_SHUTDOWN
 from .task import TASK_TIMEOUT, Failed, Task, TaskOutcome, settling
 
@@ -74,7 +75,7 @@ class StreamOptions:
 def _require(field: str, value: object, good: bool, wanted: str) -> None:
     if not good:
         raise SpecInvalid(
-            f"stream({field}={value!r}): give {wanted}",
+            f"stream({field}={repr_of(value)}): give {wanted}",
             kind=ErrorKind.SUPERVISOR_FLAGS_INVALID,
             field=field,
             value=value,

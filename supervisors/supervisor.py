@@ -12,6 +12,7 @@ from ..actors.cell import Cell
 from ..actors.handlers import handles
 from ..actors.reasons import SHUTDOWN, ExitReason
 from ..messages.errors import ChildRunning, ErrorKind, NameTaken, NotSupported, SpecInvalid, StartFailed
+from ..messages.redact import repr_of
 from .child import AutoShutdown, ChildSpec, Kind, as_list, as_spec, check_childspecs
 from .keeper import Keeper, Record, filled
 from .requests import (
@@ -45,6 +46,7 @@ class SupervisorSpec(ChildSpec):
     """
 
     kind: ClassVar[Kind] = "supervisor"
+    _invalid_kind: ClassVar[ErrorKind] = ErrorKind.SUPERVISOR_FLAGS_INVALID
 
     intensity: int = 3
     period: float = 5.0
@@ -209,6 +211,7 @@ class StaticSupervisor(Keeper):
 
     def _restart_affected(self, record: Record, reason: ExitReason) -> None:
         self._halt_others(record)
+        record.status = None  # if another one does not start, it is that one which is being restarted
         for each in self._affected(record):
             try:
                 self._launch(each, reason=reason)
@@ -262,7 +265,9 @@ class StaticSupervisor(Keeper):
 
     def _check_new(self, spec: Any, message: StartChild) -> None:
         if not isinstance(spec, ChildSpec):
-            raise SpecInvalid(f"start_child({spec!r}): give a Child or another spec", kind=ErrorKind.CHILD_SPEC_INVALID)
+            raise SpecInvalid(
+                f"start_child({repr_of(spec)}): give a Child or another spec", kind=ErrorKind.CHILD_SPEC_INVALID
+            )
         if message.args or message.kwargs:
             raise NotSupported("a static supervisor's child has its arguments in its spec: Child(…, args=…, kwargs=…)")
         wrong = check_childspecs([spec], auto_shutdown=self._spec.auto_shutdown)

@@ -17,10 +17,12 @@ from ..actors.ref import ActorRef
 from ..actors.registry import show_tree
 from ..actors.runtime import Runtime, Simulation
 from ..messages.errors import ErrorKind, SpecInvalid
+from ..messages.redact import repr_of
 from .child import Child, ChildSpec, is_name
 from .dynamic import DynamicSupervisor
 from .ending import Ending, Outcome
 from .logbook import attach_logbook
+from .parts import supervise
 from .ref import SupervisorRef
 from .root import RootKeeper, StartTree, Top
 from .signals import run_until_signal
@@ -73,6 +75,7 @@ class ActorSystem(Starting):
         spec = DynamicSupervisor(name, intensity=intensity, period=period)
         self.name = name
         self.runtime = Runtime(name, simulation=dispatcher, pool_size=pool_size)
+        self.runtime.supervise = supervise
         self._templates: dict[Any, Child] = {}
         self._root = Cell(RootKeeper, self.runtime, Mailbox(capacity=None), name="", parent=Top(self._ended))
         self._ending = Ending(name, self.runtime, self._root, self.cells, self._clean_up)
@@ -110,7 +113,7 @@ class ActorSystem(Starting):
 
     @property
     def abandoned(self) -> int:
-        """How many handlers were ended by force so far, because they outlived their deadline."""
+        """How many handlers were ended by force so far, and how many background works went on though cancelled."""
         return self._ending.abandoned
 
     @property
@@ -150,15 +153,23 @@ class ActorSystem(Starting):
         """Wait until the system is down: stopped, or given up by its tree. False: the time (seconds) ran out."""
         return self._ending.wait(timeout)
 
-    def stop(self, *, timeout: float = STOP_TIMEOUT, drain: float = 0.0, cause: str = "stop() was called") -> bool:
+    def stop(
+        self,
+        *,
+        timeout: float | None = STOP_TIMEOUT,
+        drain: float | None = 0.0,
+        cause: str = "stop() was called",
+    ) -> bool:
         """Stop everything in order: the last started first, each with the time that its spec gives it.
 
         From now on the system takes nothing from outside, and spawns nothing; its own actors may go on talking
         to each other until their turn to stop has come.
 
         Args:
-            timeout: seconds that all of it may take; what still runs then is killed, and reported.
-            drain: seconds to wait first until the mailboxes are empty and every ask is answered.
+            timeout: seconds that all of it may take, None for no limit; what still runs then is killed, and
+                reported.
+            drain: seconds to wait first until the mailboxes are empty and every ask is answered; None for no limit
+                but the other one.
             cause: for the event and the log.
 
         Returns:
@@ -167,6 +178,7 @@ class ActorSystem(Starting):
             for that, and forces it when its own time is up.
 
         Raises:
+            SpecInvalid: ``config.timeout.invalid``: a time is no number.
             ForkedSystem: in a process that was forked after the system had started.
         """
         return self._ending.stop(timeout, drain, cause)
@@ -179,7 +191,7 @@ class ActorSystem(Starting):
         """
         self._ending.kill("kill() was called")
 
-    def run(self, *, drain: float = 5.0, timeout: float = STOP_TIMEOUT) -> int:
+    def run(self, *, drain: float | None = 5.0, timeout: float | None = STOP_TIMEOUT) -> int:
         """Run until the tree ends or SIGTERM or SIGINT does; see ``run_until_signal``.
 
         Returns:
@@ -217,12 +229,12 @@ class ActorSystem(Starting):
 def _check(name: object, tree: object, pool_size: object) -> None:
     """Refuse what cannot be, before anything is started."""
     if name is None or not is_name(name):
-        raise _invalid(f"name={name!r}: give a text without '/'")
+        raise _invalid(f"name={repr_of(name)}: give a text without '/'")
     if tree is not None and not isinstance(tree, ChildSpec):
-        raise _invalid(f"tree={tree!r}: give a Supervisor(...), or another child spec")
+        raise _invalid(f"tree={repr_of(tree)}: give a Supervisor(...), or another child spec")
     good = isinstance(pool_size, int) and not isinstance(pool_size, bool) and pool_size >= 1
     if pool_size is not None and not good:
-        raise _invalid(f"pool_size={pool_size!r}: give a whole number of threads, 1 or more, or None")
+        raise _invalid(f"pool_size={repr_of(pool_size)}: give a whole number of threads, 1 or more, or None")
 
 
 def _invalid(text: str) -> SpecInvalid:

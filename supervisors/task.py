@@ -15,6 +15,7 @@ from ..actors.cell import Cell
 from ..actors.future import Future
 from ..actors.lifecycle import LinkBroken
 from ..actors.reasons import ExitReason
+from ..actors.timeouts import as_timeout
 from ..messages.errors import ActorError, AskTimeout, BackgroundCancelled, LoopBlocked, TaskCrashed, TaskTimeout
 
 if TYPE_CHECKING:
@@ -116,7 +117,9 @@ class Task(Generic[R]):
 
         Raises:
             TaskTimeout, AskCycle, LoopBlocked: see ``result``.
+            SpecInvalid: ``config.timeout.invalid``: the timeout is no number.
         """
+        timeout = as_timeout(timeout, target=self._path, verb="result")
         with self._reading():
             if not self._result.done:
                 self._wait(timeout)

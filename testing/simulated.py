@@ -56,6 +56,7 @@ class SimulatedDispatcher:
         self.seed = seed
         self.max_steps = max_steps
         self.random = random.Random(f"{seed}/system")
+        self._ids = random.Random(f"{seed}/ids")  # apart: whether somebody looks at an error changes nothing
         self._baton = Baton(seed, self._perform, _waits_for)
         self.trace: list[Step] = self._baton.trace
         self.timers = self._baton.timers
@@ -131,6 +132,10 @@ class SimulatedDispatcher:
     def new_urn(self) -> str:
         """A uuid4 urn drawn from the seed."""
         return uuid.UUID(int=self.random.getrandbits(128), version=4).urn
+
+    def new_id(self) -> str:
+        """A uuid4 that follows from the seed, for a message."""
+        return str(uuid.UUID(int=self._ids.getrandbits(128), version=4))
 
     def run_soon(self, job: Callable[[], None]) -> None:
         """Let ``job`` be a step of its own, once it is chosen."""

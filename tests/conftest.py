@@ -3,6 +3,8 @@
 import pytest
 from hypothesis import settings
 
+from .servers.shared import *  # noqa: F403 -- its fixtures, for every test
+
 # The same examples every time, on every machine: a red run is then a change of the code, never of the dice.
 settings.register_profile("understudy", derandomize=True, deadline=None, database=None, print_blob=True)
 settings.load_profile("understudy")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import logging
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, ClassVar, TypeAlias
 
@@ -18,9 +19,12 @@ from ...messages.broker import (
     PurgeDeadLetters,
     QueueCounts,
     ReplayDeadLetters,
+    RpcReply,
+    SendRpcMessage,
     Subscribe,
     Unsubscribe,
 )
+from ...messages.catalogue import entry_of
 from ...messages.errors import BrokerError, CodecError, EncryptionError, ErrorKind, MailboxError, UnknownActor
 from ...messages.message import Message
 from ...messages.notifications import (
@@ -32,21 +36,29 @@ from ...messages.notifications import (
     WatchNotifs,
 )
 from ..embedded import Embedded
-from ..handlers import handles
+from ..handlers import handles, handles_batch
 from ..ref import ActorRef
 from ..request import Request
 from ..service import ServiceActor
 from ..watching import Terminated
 from .backend import BrokerBackend, Publication
-from .consumption import Again, Answered, Arrived, Cancelled, Consumption, Read, Resume, attempt
+from .consumption import RESUME_DELAY, Again, Answered, Arrived, Cancelled, Consumption, Read, Resume, attempt
+from .encryption import CONTENT_TYPE, cipher_of
 from .opening import open_backend
-from .plans import Forward, Notify, Plan, refuse_encryption, write
+from .plans import Forward, Notify, Plan, write
 from .topology import DEFAULT_EXCHANGE, Binding, Exchange, Queue
 
 __all__ = ["Broker"]
 
 DECLARED_KEPT = 10_000
 """Exchanges that are not declared again because it was done before; then it starts from nothing."""
+
+RPC_TIMEOUT = 30.0
+"""Seconds that a request without a deadline waits for its reply."""
+RPC_MARGIN = 0.1
+"""Seconds, or a tenth of the time if that is less, by which a requester hears of it before its deadline."""
+
+logger = logging.getLogger("understudy.broker")
 
 Consumer: TypeAlias = ConsumeNotif | Subscribe
 
@@ -59,11 +71,30 @@ class Written(Message[None]):
     outcome: Any
 
 
+class Begin(Message[None]):
+    """Time to start a consumer again that could not be started."""
+
+    tag: str
+
+
+class Replied(Message[None]):
+    """A reply came to a request."""
+
+    publication: Any
+
+
+class NoReply(Message[None]):
+    """The time for a reply is over."""
+
+    correlation_id: str
+
+
 class Broker(ServiceActor[BrokerBackend]):
     """Publishes, and hands on what it consumes.
 
     For notifications it answers `ProduceNotif`, `ConsumeNotif`, `StopConsuming`, `WatchNotifs` and `UnwatchNotifs`;
-    for anything else `DeclareExchange`, `DeclareQueue`, `BindQueue`, `Publish`, `Subscribe` and `Unsubscribe`; and for
+    for anything else `DeclareExchange`, `DeclareQueue`, `BindQueue`, `Publish`, `SendRpcMessage`, `Subscribe` and
+    `Unsubscribe`; and for
     those who look after it `CountQueue`, `DeadLetters`, `ReplayDeadLetters` and `PurgeDeadLetters`. A `BrokerError`,
     `CodecError` or `EncryptionError` if one cannot be done.
 
@@ -88,6 +119,7 @@ class Broker(ServiceActor[BrokerBackend]):
         self._running: dict[str, Consumption] = {}
         self._consumers: dict[str, Consumer] = {}
         self._live: dict[str, str | None] = {}
+        self._asked: dict[str, Request[SendRpcMessage]] = {}
 
     def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> BrokerBackend:
         return open_backend(url, embedded, clock)
@@ -99,7 +131,7 @@ class Broker(ServiceActor[BrokerBackend]):
         self._live = self._handed_on("live subscribers", dict[str, str | None])
         try:
             for consumer in list(self._consumers.values()):
-                self._start(consumer)
+                self._start_again(consumer)
             subscribers = {each.to for each in self._consumers.values() if isinstance(each, Subscribe)}
             for path in subscribers | self._live.keys():
                 self._watch_over(path)
@@ -112,9 +144,8 @@ class Broker(ServiceActor[BrokerBackend]):
     @handles
     def produce(self, message: ProduceNotif) -> None:
         """Publish a notification; answered when the broker has confirmed it."""
-        refuse_encryption(message.encryption_config)
         request = self.defer_reply()
-        work = partial(write, message.notif_data)
+        work = partial(write, message)
         if message.local_spawn:
             self.written(Written(self, request, attempt(work)))
         else:
@@ -134,33 +165,93 @@ class Broker(ServiceActor[BrokerBackend]):
         key = "" if ignores_key else wanted.routing_key
         try:
             self._declare(wanted.exchange_name, wanted.exchange_type)
-            publication = Publication(wanted.exchange_name, key, message.outcome, wanted.notif_data.id)
+            kind = "application/json" if wanted.encryption_config is None else CONTENT_TYPE
+            publication = Publication(
+                wanted.exchange_name, key, message.outcome, wanted.notif_data.id, content_type=kind
+            )
         except BrokerError as error:
             self._answer(request, error)
         else:
-            self._publish(request, publication)
+            self._publish([request], [publication])
+
+    @handles_batch
+    def publish(self, requests: list[Request[Publish]]) -> None:
+        """Publish what waits to be, in its order; each is answered when the broker has confirmed it."""
+        kept: list[Request[Any]] = []
+        publications: list[Publication] = []
+        for request in requests:
+            message = request.message
+            try:
+                publication = Publication(
+                    exchange=message.exchange,
+                    routing_key=message.routing_key,
+                    body=message.body,
+                    message_id=message.message_id or self._new_id(),
+                    headers=message.headers,
+                    content_type=message.content_type,
+                    persistent=message.persistent,
+                )
+            except BrokerError as error:
+                self._answer(request, error)
+            else:
+                kept.append(request.defer())
+                publications.append(publication)
+        self._publish(kept, publications)
+
+    def _publish(self, requests: Sequence[Request[Any]], publications: Sequence[Publication]) -> None:
+        def report(position: int, error: BrokerError | None) -> None:
+            sent = publications[position]
+            answer = error or Published(sent.message_id, sent.exchange, sent.routing_key)
+            self._answer(requests[position], answer)
+
+        self._backend.publish(publications, report, [request.deadline for request in requests])
+
+    # --- request and reply ---------------------------------------------------------------------------------------
 
     @handles
-    def publish(self, message: Publish) -> None:
-        """Publish a body; answered when the broker has confirmed it."""
+    def request(self, message: SendRpcMessage) -> None:
+        """Publish a request; answered with the reply, or an error."""
+        correlation_id = self._new_id()
         publication = Publication(
             exchange=message.exchange,
             routing_key=message.routing_key,
             body=message.body,
-            message_id=message.message_id or self._new_id(),
+            message_id=message.message_id or correlation_id,
             headers=message.headers,
             content_type=message.content_type,
-            persistent=message.persistent,
+            reply_to=self._backend.reply_address(lambda reply: self._post(Replied(reply))),
+            correlation_id=correlation_id,
         )
-        self._publish(self.defer_reply(), publication)
-
-    def _publish(self, request: Request[Any], publication: Publication) -> None:
-        published = Published(publication.message_id, publication.exchange, publication.routing_key)
+        request = self.defer_reply()
+        now = self._cell.runtime.clock()
+        left = RPC_TIMEOUT if request.deadline is None else request.deadline - now
+        self._asked[correlation_id] = request
+        self.later(max(0.0, left - min(RPC_MARGIN, left / 10)), NoReply(correlation_id))
 
         def report(_: int, error: BrokerError | None) -> None:
-            self._answer(request, error or published)
+            # That it is not known whether it was published matters only if no reply comes either.
+            if error is not None and error.kind is not ErrorKind.PUBLISH_UNKNOWN:
+                self._answer(request, error)
 
-        self._backend.publish([publication], report)
+        self._backend.publish([publication], report, [request.deadline])
+
+    @handles
+    def replied(self, message: Replied) -> None:
+        """Hand a reply to who waits for it; one that comes too late, or twice, is dropped."""
+        reply: Publication = message.publication
+        request = self._asked.pop(reply.correlation_id, None)
+        if request is not None:
+            self._answer(request, RpcReply(reply.body, dict(reply.headers), reply.content_type))
+
+    @handles
+    def no_reply(self, message: NoReply) -> None:
+        """Tell who waits for a reply that none came."""
+        request = self._asked.pop(message.correlation_id, None)
+        if request is not None and not request.answered:
+            wanted = request.message
+            where = f"{wanted.exchange!r} with routing key {wanted.routing_key!r}"
+            error = BrokerError(f"request to {where}: no reply came in time", kind=ErrorKind.RPC_TIMEOUT)
+            self._answer(request, error)
 
     # --- topology ----------------------------------------------------------------------------------------------
 
@@ -192,7 +283,8 @@ class Broker(ServiceActor[BrokerBackend]):
     @handles
     def consume(self, message: ConsumeNotif) -> str:
         """Start taking notifications out of a queue; answered with the consumer's tag."""
-        refuse_encryption(message.decryption_config)
+        if message.decryption_config is not None:
+            cipher_of(message.decryption_config)  # what cannot decrypt is refused now, not with each delivery
         if message.store_in_db:
             self.resolve(self._mutator)
         if message.cache_on_redis:
@@ -241,6 +333,24 @@ class Broker(ServiceActor[BrokerBackend]):
         )
         consumption.start()
         self._running[consumer.tag] = consumption
+
+    def _start_again(self, consumer: Consumer) -> None:
+        """Start a consumer that an earlier incarnation had; while the server is away, in a while."""
+        try:
+            self._start(consumer)
+        except BrokerError as error:
+            entry = entry_of(error.kind)
+            if entry is None or not entry.retryable:
+                raise
+            logger.warning("%s", error.response.to_json().decode())
+            self.later(RESUME_DELAY, Begin(consumer.tag))
+
+    @handles
+    def begin(self, message: Begin) -> None:
+        """Try again to start a consumer, unless it is running or was ended."""
+        consumer = self._consumers.get(message.tag)
+        if consumer is not None and message.tag not in self._running:
+            self._start_again(consumer)
 
     @handles
     def consuming(self, message: Arrived | Read | Answered | Again | Cancelled | Resume) -> None:
@@ -317,11 +427,7 @@ class Broker(ServiceActor[BrokerBackend]):
         Raises:
             UnknownActor: there is neither.
         """
-        directory = self._cell.runtime.directory
-        parent, _, _ = self._cell.path.rpartition("/")
-        if parent and directory.find(f"{parent}/{path}") is not None:
-            return directory.resolve(f"{parent}/{path}")
-        return self.lookup(path)
+        return self._cell.runtime.directory.near(self._cell.path, path)
 
     def post(self, message: Message[None]) -> None:
         """Have a message handled by this incarnation. Any thread may."""

@@ -29,6 +29,8 @@ class Publication(msgspec.Struct, frozen=True):
         headers: What headers exchanges route by.
         content_type: Of the body.
         persistent: Whether it outlives a restart of the broker.
+        reply_to: Where a reply is waited for: a routing key of the default exchange. Empty: nowhere.
+        correlation_id: What a reply says, so that it is known which request it belongs to.
     """
 
     exchange: str
@@ -38,11 +40,16 @@ class Publication(msgspec.Struct, frozen=True):
     headers: Mapping[str, HeaderValue] = msgspec.field(default_factory=dict)
     content_type: str = "application/json"
     persistent: bool = True
+    reply_to: str = ""
+    correlation_id: str = ""
 
     def __post_init__(self) -> None:
         check_name("exchange", self.exchange)
         check_name("routing_key", self.routing_key)
         check_name("message_id", self.message_id)
+        if self.reply_to or self.correlation_id:
+            check_name("reply_to", self.reply_to)
+            check_name("correlation_id", self.correlation_id)
 
 
 Report: TypeAlias = Callable[[int, BrokerError | None], None]
@@ -53,7 +60,11 @@ Report: TypeAlias = Callable[[int, BrokerError | None], None]
 - `broker.exchange.unknown`: it was published to an exchange that does not exist;
 - `broker.closed`: this connection is closed, it was not sent.
 
-A backend over a network adds the kind for "unknown": the connection broke before the broker's answer.
+A backend over a network adds those of the way there:
+
+- `broker.publish.unknown`: it was sent, and the broker's answer has not come; it is sent again under the same id;
+- `broker.blocked`, `broker.publish.backlog`, `broker.unavailable`, `broker.refused`: it was not sent;
+- `broker.message.invalid`: it cannot be sent, whatever the broker.
 """
 
 
@@ -93,7 +104,7 @@ class Subscription(msgspec.Struct, frozen=True):
     queue: str
     tag: str
     prefetch: int
-    deliver: Callable[[Delivery], None]
+    deliver: Callable[[Delivery], object]
     cancelled: Callable[[BrokerError], None]
 
 
@@ -127,8 +138,18 @@ class BrokerBackend(Protocol):
         """
         ...
 
-    def publish(self, publications: Sequence[Publication], report: Report) -> None:
-        """Send messages in order; `report` is told what became of each, in any order, once. Never raises."""
+    def publish(
+        self, publications: Sequence[Publication], report: Report, deadlines: Sequence[float | None] = ()
+    ) -> None:
+        """Send messages in order; `report` is told what became of each, in any order, once. Never raises.
+
+        Args:
+            publications: The messages.
+            report: Told what became of them.
+            deadlines: When their publishers stop waiting, in seconds of the clock that the backend was opened
+                with; by then `report` is told, if need be that the outcome is unknown. None, or nothing, waits as
+                long as it takes.
+        """
         ...
 
     def consume(self, subscription: Subscription) -> None:
@@ -144,6 +165,19 @@ class BrokerBackend(Protocol):
         """End a consumer; what it has not settled goes back to its queue in order, marked as redelivered.
 
         Going back this way does not count as an attempt. False when there is no such consumer.
+        """
+        ...
+
+    def reply_address(self, take: Callable[[Publication], None]) -> str:
+        """Where replies to this connection's requests are to be published: a routing key of the default exchange.
+
+        It ends with the connection; after a reconnect it is another one.
+
+        Args:
+            take: Called with each reply.
+
+        Raises:
+            BrokerError: ``broker.closed``; ``broker.unavailable``.
         """
         ...
 

@@ -20,12 +20,13 @@ from typing import Any, Final, Protocol
 
 import msgspec
 
+from ...messages.broker import RpcReply
 from ...messages.catalogue import entry_of
 from ...messages.errors import ActorError, BrokerError, ErrorKind, HandlerFailed, UnknownActor
 from ...messages.message import Message
 from ..future import Future
 from ..ref import ActorRef
-from .backend import BrokerBackend, Delivery, Subscription
+from .backend import BrokerBackend, Delivery, Publication, Subscription
 from .plans import Plan, Step
 
 logger = logging.getLogger("understudy.broker")
@@ -110,6 +111,8 @@ class Job(msgspec.Struct, eq=False):
     """How many of them have been asked and not answered."""
     tries: int = 0
     error: Exception | None = None
+    reply: RpcReply | None = None
+    """What is to be sent to the one who waits for it."""
 
 
 class Consumption:
@@ -166,7 +169,9 @@ class Consumption:
         """Take note of a step's outcome; after the last one, settle the delivery or try again."""
         job.running -= 1
         try:
-            future.get(timeout=0)
+            value = future.get(timeout=0)
+            if isinstance(value, RpcReply) and job.delivery.publication.reply_to:
+                job.reply = value
             job.left = [each for each in job.left if each is not step]
         except Exception as error:
             # One that will not pass by itself says more than one that will.
@@ -236,13 +241,42 @@ class Consumption:
 
     def _settle(self, job: Job) -> None:
         # Either call says False when the delivery is not ours any more: then it comes again, and is known.
-        if job.error is None:
+        if job.error is None and job.reply is not None:
+            self._reply(job.delivery, job.reply)
+        elif job.error is None:
             self._backend.ack(job.delivery)
         elif self._backend.requeue(job.delivery) and job.delivery.final:
             self._report_dead_letter(job.delivery, job.error)
         if job is self._alone:
             self._alone = None
             self._next_alone()
+
+    def _reply(self, delivery: Delivery, reply: RpcReply) -> None:
+        """Send a reply; when the broker has it, or nobody waits for it any more, the work is done."""
+        asked = delivery.publication
+
+        def report(_: int, error: BrokerError | None) -> None:
+            if error is None or error.kind is ErrorKind.UNROUTABLE:
+                self._backend.ack(delivery)
+            else:
+                logger.warning("%s", error.response.to_json().decode())
+                self._backend.requeue(delivery)
+
+        try:
+            publication = Publication(
+                exchange="",
+                routing_key=asked.reply_to,
+                body=reply.body,
+                message_id=asked.message_id,
+                headers=reply.headers,
+                content_type=reply.content_type,
+                persistent=False,
+                correlation_id=asked.correlation_id,
+            )
+        except BrokerError as error:
+            report(0, error)
+        else:
+            self._backend.publish([publication], report)
 
     def _next_alone(self) -> None:
         while self._alone is None and self._failed_before:

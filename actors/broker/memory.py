@@ -28,14 +28,20 @@ _log = logging.getLogger(__name__)
 
 
 class MemoryServer:
-    """Exchanges, queues, bindings, and deliveries on their way to consumers. Safe to use from any thread."""
+    """Exchanges, queues, bindings, and deliveries on their way to consumers. Safe to use from any thread.
 
-    def __init__(self) -> None:
+    Args:
+        identity: Tells its addresses for replies from those of other processes.
+    """
+
+    def __init__(self, identity: str = "") -> None:
+        self.identity = identity
         self.lock = threading.Lock()
         self.exchanges = {name: Exchange(name, kind) for name, kind in PREDECLARED.items()}
         self.queues: dict[str, MemoryQueue] = {}
         self._bindings: dict[str, list[Binding]] = {}
         self._handles = count(1)
+        self.addresses = count(1)
         self._outbox: deque[tuple[Consumer, int, Entry]] = deque()
         self._pushing = threading.Lock()
 
@@ -60,22 +66,30 @@ class MemoryServer:
 
     def accept(self, publication: Publication) -> BrokerError | None:
         """Put a message into every queue that takes it, or into none: then say why."""
+        queues, refusal = self._queues_for(publication)
+        if refusal is None:
+            for queue in queues:
+                queue.put(publication)
+                self.assign(queue)
+        return refusal
+
+    def refusal(self, publication: Publication) -> BrokerError | None:
+        """Why `accept` would not take a message now; None if it would."""
+        return self._queues_for(publication)[1]
+
+    def _queues_for(self, publication: Publication) -> tuple[list[MemoryQueue], BrokerError | None]:
         where = f"{publication.exchange!r} with routing key {publication.routing_key!r}"
         exchange = self.exchanges.get(publication.exchange)
         if exchange is None:
-            return _refused(f"publish to {where}: no such exchange", ErrorKind.EXCHANGE_UNKNOWN, publication)
-        names = self._route(exchange, publication)
-        if not names:
-            return _refused(f"publish to {where}: no queue takes it", ErrorKind.UNROUTABLE, publication)
-        queues = [self.queues[name] for name in names]
+            return [], _refused(f"publish to {where}: no such exchange", ErrorKind.EXCHANGE_UNKNOWN, publication)
+        queues = [self.queues[name] for name in self._route(exchange, publication)]
+        if not queues:
+            return [], _refused(f"publish to {where}: no queue takes it", ErrorKind.UNROUTABLE, publication)
         for queue in queues:
             if queue.is_full:
                 full = f"queue {queue.declared.name!r} is full, it holds {queue.max_length}"
-                return _refused(f"publish to {where}: {full}", ErrorKind.PUBLISH_NACKED, publication)
-        for queue in queues:
-            queue.put(publication)
-            self.assign(queue)
-        return None
+                return [], _refused(f"publish to {where}: {full}", ErrorKind.PUBLISH_NACKED, publication)
+        return queues, None
 
     def assign(self, queue: MemoryQueue) -> None:
         """Give what a queue has to consumers with room; `push` hands it over."""
@@ -155,6 +169,7 @@ class MemoryBroker:
         self.server = server or MemoryServer()
         self._consumers: dict[str, Consumer] = {}
         self._closed = False
+        self._replies: str | None = None
 
     def declare_exchange(self, exchange: Exchange) -> None:
         """See `BrokerBackend.declare_exchange`."""
@@ -195,7 +210,9 @@ class MemoryBroker:
             self.server.queue(binding.queue)
             self.server.bind(binding)
 
-    def publish(self, publications: Sequence[Publication], report: Report) -> None:
+    def publish(
+        self, publications: Sequence[Publication], report: Report, deadlines: Sequence[float | None] = ()
+    ) -> None:
         """See `BrokerBackend.publish`; here every outcome is known before it returns."""
         with self.server.lock:
             outcomes = [
@@ -232,6 +249,22 @@ class MemoryBroker:
             cancelled = self._detach(tag)
         self.server.push()
         return cancelled
+
+    def reply_address(self, take: Callable[[Publication], None]) -> str:
+        """See `BrokerBackend.reply_address`."""
+        with self.server.lock:
+            self._require_open()
+            if self._replies is not None:
+                return self._replies
+            self._replies = name = f"understudy.replies.{self.server.identity}{next(self.server.addresses)}"
+            self.server.queues[name] = MemoryQueue(Queue(name))
+
+        def deliver(delivery: Delivery) -> None:
+            self.ack(delivery)
+            take(delivery.publication)
+
+        self.consume(Subscription(name, name, 1_000, deliver, lambda _: None))
+        return name
 
     def ack(self, delivery: Delivery) -> bool:
         """See `BrokerBackend.ack`."""
@@ -278,6 +311,8 @@ class MemoryBroker:
             self._closed = True
             for tag in list(self._consumers):
                 self._detach(tag)
+            if self._replies is not None:
+                self.server.queues.pop(self._replies, None)
         self.server.push()
 
     def _settle(self, delivery: Delivery, how: Callable[[MemoryQueue, Consumer, int], bool]) -> bool:

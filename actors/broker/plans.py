@@ -13,8 +13,9 @@ from ...messages.codec import decode, encode
 from ...messages.errors import EncryptionError
 from ...messages.message import Message
 from ...messages.mutator import StoreNotifEvent
-from ...messages.notifications import ConsumeNotif, NotifData
+from ...messages.notifications import ConsumeNotif, NotifData, ProduceNotif
 from .backend import Delivery
+from .encryption import cipher_of, is_encrypted
 
 STEP_TIMEOUT: Final = 30.0
 """Seconds that the mutator and the cache have for one notification before they are asked again."""
@@ -83,6 +84,8 @@ class Forward(msgspec.Struct, frozen=True):
             message_id=published.message_id,
             headers=dict(published.headers),
             content_type=published.content_type,
+            reply_to=published.reply_to,
+            correlation_id=published.correlation_id,
         )
 
     def steps(self, delivery: Delivery, read: Delivered) -> list[Step]:
@@ -111,8 +114,13 @@ class Notify(msgspec.Struct, frozen=True):
         return not self.wanted.local_spawn
 
     def read(self, delivery: Delivery) -> NotifData:
-        """Decode the notification."""
-        return decode(delivery.publication.body, NotifData)
+        """Decrypt and decode the notification. What should be encrypted and is not, is refused."""
+        body, crypto = delivery.publication.body, self.wanted.decryption_config
+        if crypto is not None:
+            body = cipher_of(crypto).decrypt(body)
+        elif is_encrypted(body):
+            raise EncryptionError("the body is encrypted, and this consumer was given no key")
+        return decode(body, NotifData)
 
     def steps(self, delivery: Delivery, read: NotifData) -> list[Step]:
         """Show the notification, and ask for it to be cached and stored."""
@@ -128,28 +136,21 @@ class Notify(msgspec.Struct, frozen=True):
         return steps
 
 
-def write(notif: NotifData) -> bytes:
-    """Encode a notification. What no consumer could read is refused here, where somebody can mend it.
+def write(wanted: ProduceNotif) -> bytes:
+    """Encode a notification, and encrypt it if that is wanted.
+
+    What no consumer could read is refused here, where somebody can mend it.
 
     Raises:
         CodecError: it is no valid notification.
+        EncryptionError: it cannot be encrypted. It is never sent in the clear instead.
     """
-    body = encode(notif)
+    body = encode(wanted.notif_data)
     decode(body, NotifData)
-    return body
+    return body if wanted.encryption_config is None else cipher_of(wanted.encryption_config).encrypt(body)
 
 
 def cached(notif: NotifData, seconds: int) -> CacheAppend:
     """How a notification enters its receiver's list: once, however often it is delivered."""
     key = f"notif_owner:{notif.receiver_info}"
     return CacheAppend(key, notif, item_id=notif.id, expires=float(seconds))
-
-
-def refuse_encryption(config: object) -> None:
-    """Refuse what would have to be encrypted or decrypted.
-
-    Raises:
-        EncryptionError: `crypter.failed`. Nothing is ever sent in the clear instead.
-    """
-    if config is not None:
-        raise EncryptionError("this broker cannot encrypt: nothing was published and nothing consumed")

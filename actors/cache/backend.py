@@ -32,8 +32,12 @@ DEFAULT_LIST_LIMIT: Final = 1_000
 class CacheBackend(Protocol):
     """A connection to a cache."""
 
-    def run(self, operations: Sequence[Operation]) -> list[Outcome]:
+    def run(self, operations: Sequence[Operation], timeout: float | None = None) -> list[Outcome]:
         """Carry operations out in order and return the outcome of each, in the same order.
+
+        Args:
+            operations: What to do.
+            timeout: Seconds that it may take; None leaves it to the backend.
 
         An append is atomic: it adds its item unless the list knows the id, drops the oldest items above the
         limit, and keeps the expiry that the list has. An id is known while its item is in the list, and after
@@ -41,7 +45,9 @@ class CacheBackend(Protocol):
 
         An outcome may be a `CacheError`: `cache.value.wrong_type` when the key holds a list where a value is
         needed or the other way round; `cache.request.invalid` when the value cannot be written as JSON or a
-        number cannot be; `cache.closed`.
+        number cannot be, or when a key is no UTF-8; `cache.closed`. Of a server also `cache.unavailable`, when it was
+        not reached in time and what became of the operation is not known; `cache.denied`; `cache.full`;
+        `cache.failed`.
         """
         ...
 

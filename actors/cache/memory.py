@@ -201,7 +201,7 @@ class MemoryCache:
         self._store = store
         self._closed = False
 
-    def run(self, operations: Sequence[Operation]) -> list[Outcome]:
+    def run(self, operations: Sequence[Operation], timeout: float | None = None) -> list[Outcome]:
         """See `CacheBackend.run`."""
         with self._store.lock:
             if self._closed:

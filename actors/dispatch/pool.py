@@ -5,7 +5,7 @@ Three rules keep a few threads enough:
 - *A worker that waits is compensated.* ``block`` lets the pool start a spare before its worker sleeps, so asks
   between pooled actors cannot starve it, however deep or wide they go.
 - *A worker that is stuck is noticed.* A lookout looks every few milliseconds while there is work: if nothing
-  was taken up since the last look, it adds a worker.
+  was taken up since the last look, though the interpreter was free, it adds a worker.
 - *Waking is throttled.* A worker that makes another actor ready takes it up itself next; waking a second
   thread for it would cost more than it saves under the GIL.
 """
@@ -13,6 +13,7 @@ Three rules keep a few threads enough:
 from __future__ import annotations
 
 import os
+import sys
 import threading
 import time
 from collections import deque
@@ -36,6 +37,9 @@ KEEP_ALIVE = 5.0
 
 LOOK_EVERY = 0.005
 """Seconds between two looks at a busy pool."""
+
+LATE_LOOKS = 10
+"""How many late looks in a row without anything taken up mean that the workers are stuck."""
 
 STUCK_SPARES = 64
 """How many workers the lookout may add for handlers that block without saying so."""
@@ -248,14 +252,16 @@ class PoolDispatcher:
 
     def _look_out(self) -> None:
         """Add a worker when ready actors are not taken up: the workers are busy with long handlers, or stuck."""
-        seen = -1
+        progress = Progress()
         while not self._stopping:
             if not self._ready and len(self._idle) >= len(self._workers) - self._blocked - self._lost:
                 self._lookout_wake.clear()
                 if not self._ready and not self._stopping:
                     self._lookout_wake.wait(1.0)
+            before = time.perf_counter()
             time.sleep(LOOK_EVERY)
-            if self._ready and self._taken == seen:
+            late = time.perf_counter() - before > LOOK_EVERY + sys.getswitchinterval() / 2
+            if progress.is_missing(waiting=bool(self._ready), taken=self._taken, late=late):
                 with self._change:
                     idle = self._idle.pop() if self._idle else None
                 if idle is not None:
@@ -263,4 +269,36 @@ class PoolDispatcher:
                 elif len(self._workers) - self._blocked - self._lost < self._size + STUCK_SPARES:
                     with suppress(DispatcherExhausted):  # then those that there are must do
                         self._start_worker()
-            seen = self._taken
+
+
+class Progress:
+    """Tells workers that are stuck from workers that only wait for their turn at the interpreter.
+
+    A lookout that woke in time found the interpreter free: whoever could run was running, so workers that took
+    nothing up are stuck. One that woke late had to wait itself, for a sender in a loop or a collection of garbage,
+    and so have the workers. Only if it comes to that again and again, and they never do, are they stuck.
+    """
+
+    __slots__ = ("_late_looks", "_seen")
+
+    def __init__(self) -> None:
+        self._seen = -1
+        self._late_looks = 0
+
+    def is_missing(self, *, waiting: bool, taken: int, late: bool) -> bool:
+        """Whether a worker is to be added.
+
+        Args:
+            waiting: whether any actor waits for a worker.
+            taken: how many were taken up so far.
+            late: whether this look came later than it should have.
+        """
+        if not waiting or taken != self._seen:
+            self._seen = taken
+            self._late_looks = 0
+            return False
+        if late and self._late_looks + 1 < LATE_LOOKS:
+            self._late_looks += 1
+            return False
+        self._late_looks = 0
+        return True

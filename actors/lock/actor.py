@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from ...messages.errors import LockError, MailboxError
+from ...messages.errors import ErrorKind, LockError, MailboxError, UnknownActor
 from ...messages.lock import AcquireLock, Lease, LeaseLost, LockHolder, ReleaseLock, RenewLock
 from ...messages.message import Message
 from .. import execution
 from ..embedded import Embedded
 from ..handlers import handles
+from ..ref import ActorRef
 from ..request import Request
 from ..service import ServiceActor
 from ..timers import Timer
+from ..watching import Terminated
 from . import backend as service
+from .guarding import Guard, Guarded, Guards, Look, shown
 from .opening import open_backend
 
 __all__ = ["Lock"]
@@ -31,6 +34,10 @@ class Lock(ServiceActor[service.LockBackend]):
     It answers `AcquireLock`, `RenewLock`, `ReleaseLock` and `LockHolder`; a `LockError` if one cannot be done. An
     `AcquireLock` whose asker stopped waiting gets no lock.
 
+    A lease that names its holder (`notify`) is given back when that actor is gone or has been restarted; one with a
+    `watchdog` is renewed at every third of its time. While a server cannot be reached, requests are answered with
+    `lock.unavailable`; the actor starts without it, too.
+
     Args:
         url: which lock service; None takes ``UNDERSTUDY_LOCK_URL``, or else ``memory://``, locks in this system's
             memory that outlive this actor.
@@ -39,6 +46,8 @@ class Lock(ServiceActor[service.LockBackend]):
     variable: ClassVar[str] = "UNDERSTUDY_LOCK_URL"
     default_url: ClassVar[str] = "memory://"
     refusals = (LockError,)
+    _trusted: ClassVar[bool] = True
+    """Who asks without a deadline waits for the server in any case, and may as well run the handler that does."""
 
     _timer: Timer | None = None
 
@@ -48,11 +57,15 @@ class Lock(ServiceActor[service.LockBackend]):
     def on_start(self) -> None:
         """Open the connection, and go on watching over the leases that an earlier incarnation granted."""
         super().on_start()
+        self._guards = self._handed_on("guards", Guards)
+        for guard in self._guards.all():
+            self._look_after(guard)
         self._wake_in_time()
 
     @handles
     def acquire(self, message: AcquireLock) -> None:
         """Acquire a lock, now or within the time that the asker waits; answered later."""
+        holder = self._holder(message.notify)
         wish = service.Acquire(
             resource=message.name,
             owner=message.owner,
@@ -61,28 +74,34 @@ class Lock(ServiceActor[service.LockBackend]):
             wait=message.wait,
         )
         request = self.defer_reply()
-        self._backend.acquire(wish, partial(self._granted, request), partial(self._lost, message.notify))
+        self._backend.acquire(
+            wish,
+            partial(self._granted, request, holder),
+            partial(self._lost, message.notify),
+            self._time_left([request]),
+        )
         self._wake_in_time()
 
     @handles
     def renew(self, message: RenewLock) -> Lease:
         """Hold a lock for longer."""
-        lease = self._backend.renew(message.name, message.token, message.lease)
+        lease = self._backend.renew(message.name, message.token, message.lease, self._patience())
         self._wake_in_time()
-        return self._shown(lease)
+        return shown(lease, self._cell.runtime.clock())
 
     @handles
     def release(self, message: ReleaseLock) -> bool:
         """Give a lock back; False if it had been given back before."""
-        released = self._backend.release(message.name, message.token)
+        released = self._backend.release(message.name, message.token, self._patience())
+        self._forget(message.name, message.token)
         self._wake_in_time()
         return released
 
     @handles
     def holder(self, message: LockHolder) -> Lease | None:
         """Who holds a lock."""
-        lease = self._backend.holder(message.name)
-        return None if lease is None else self._shown(lease)
+        lease = self._backend.holder(message.name, self._patience())
+        return None if lease is None else shown(lease, self._cell.runtime.clock())
 
     @handles
     def tick(self, message: Tick) -> None:
@@ -91,9 +110,78 @@ class Lock(ServiceActor[service.LockBackend]):
         self._backend.tick()
         self._wake_in_time()
 
-    def _shown(self, lease: service.Lease) -> Lease:
-        left = max(0.0, lease.expires_at - self._cell.runtime.clock())
-        return Lease(lease.resource, lease.owner, lease.token, left)
+    # --- leases that are looked after -------------------------------------------------------------------------
+
+    @handles
+    def guarded(self, message: Guarded) -> None:
+        """Look after a lease that has just been granted."""
+        lease: service.Lease = message.lease
+        guard = Guard(lease, message.wanted, message.holder)
+        self._guards.add(guard)
+        self._look_after(guard)
+        self._wake_in_time()
+
+    @handles
+    def look(self, message: Look) -> None:
+        """Renew a lease; or give it back, if its holder is not the one that acquired it any more."""
+        guard = self._guards.find(message.name, message.token)
+        if guard is None:
+            return
+        if guard.holder_is_new:
+            self._end(guard)
+            return
+        if guard.wanted.watchdog:
+            try:
+                guard.lease = self._backend.renew(message.name, message.token, guard.wanted.lease, guard.every)
+            except LockError as error:
+                if error.kind not in (ErrorKind.LOCK_UNAVAILABLE, ErrorKind.LOCK_CLOSED, ErrorKind.LOCK_FAILED):
+                    self._forget(message.name, message.token)
+                    return
+                # It is tried again; if the lease runs out meanwhile, its holder is told as always.
+            self._wake_in_time()
+        if guard.lease.expires_at > self._cell.runtime.clock():
+            self.after(guard.every, message)
+        else:
+            self._forget(message.name, message.token)
+
+    @handles
+    def holder_gone(self, message: Terminated) -> None:
+        """Give back what an actor held that is gone."""
+        for guard in self._guards.of(message.ref):
+            self._end(guard)
+
+    def _holder(self, path: str) -> tuple[ActorRef[Any], int] | None:
+        """The actor of that path, and which of its lives it is in; None if there is none to look after."""
+        if not path:
+            return None
+        try:
+            ref = self.lookup(path)
+        except UnknownActor:
+            return None
+        return ref, ref.incarnation
+
+    def _look_after(self, guard: Guard) -> None:
+        if guard.holder is not None:
+            self.watch(guard.holder[0])
+        self.after(guard.every, Look(guard.lease.resource, guard.lease.token))
+
+    def _forget(self, name: str, token: int) -> None:
+        """The lease is over; its holder is watched only as long as it has another."""
+        guard = self._guards.take(name, token)
+        if guard is not None and guard.holder is not None and not self._guards.of(guard.holder[0]):
+            self.unwatch(guard.holder[0])
+
+    def _end(self, guard: Guard) -> None:
+        self._forget(guard.lease.resource, guard.lease.token)
+        self._give_back(guard.lease)
+        self._wake_in_time()
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def _patience(self) -> float | None:
+        """Seconds within which what is being handled is to be answered."""
+        current = self._cell.current
+        return self._time_left([current]) if isinstance(current, Request) else None
 
     def _wake_in_time(self) -> None:
         """See to it that `tick` is handled when the next lease or wait runs out."""
@@ -110,11 +198,18 @@ class Lock(ServiceActor[service.LockBackend]):
 
     # --- called by the backend, perhaps on another thread ----------------------------------------------------
 
-    def _granted(self, request: Request[AcquireLock], answer: service.Lease | LockError) -> None:
+    def _granted(
+        self,
+        request: Request[AcquireLock],
+        holder: tuple[ActorRef[Any], int] | None,
+        answer: service.Lease | LockError,
+    ) -> None:
         if isinstance(answer, LockError):
             self._answer(request, answer)
-        elif not self._answer(request, self._shown(answer)):
+        elif not self._answer(request, shown(answer, self._cell.runtime.clock())):
             self._give_back(answer)
+        elif holder is not None or request.message.watchdog:
+            self._post(Guarded(answer, request.message, holder))
         elif execution.current.get() is not self._cell:
             self._post(Tick())  # the lease that has just begun may end before anything else does
 

@@ -36,7 +36,8 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 Answer: TypeAlias = Callable[[Lease | LockError], None]
-"""Told once what became of an acquire: the lease, or why not (`lock.timeout`, `lock.closed`)."""
+"""Told once what became of an acquire: the lease, or why not (`lock.timeout`, `lock.closed`; of a server also
+`lock.unavailable`, `lock.denied`, `lock.failed`)."""
 
 Lost: TypeAlias = Callable[[Lease], None]
 """Told once when a lease ended although nobody released it."""
@@ -85,9 +86,13 @@ def check_ttl(ttl: float) -> None:
 
 
 class LockBackend(Protocol):
-    """A connection to a lock service."""
+    """A connection to a lock service.
 
-    def acquire(self, wish: Acquire, answer: Answer, lost: Lost) -> None:
+    One that stands for a server raises also `lock.unavailable` when it was not reached in time, `lock.denied`, and
+    `lock.failed`.
+    """
+
+    def acquire(self, wish: Acquire, answer: Answer, lost: Lost, timeout: float | None = None) -> None:
         """Ask for a lock; who asked first gets it first.
 
         A second wish with the id of one that is waiting or held joins it: both are answered with the same
@@ -97,6 +102,7 @@ class LockBackend(Protocol):
             wish: What is asked for.
             answer: Told what became of it.
             lost: Told if the lease that was granted ends without a release.
+            timeout: Seconds that asking may take, without the wait; None leaves it to the backend.
         """
         ...
 
@@ -104,8 +110,8 @@ class LockBackend(Protocol):
         """Leave the line; the answer is never given. False when no such wish is waiting."""
         ...
 
-    def renew(self, resource: str, token: int, ttl: float) -> Lease:
-        """Let a lease last for `ttl` seconds from now.
+    def renew(self, resource: str, token: int, ttl: float, timeout: float | None = None) -> Lease:
+        """Let a lease last for `ttl` seconds from now; for `timeout` see `acquire`.
 
         Raises:
             LockError: `lock.lease.lost` when it has ended; `lock.token.stale` when another has it by now;
@@ -113,8 +119,8 @@ class LockBackend(Protocol):
         """
         ...
 
-    def release(self, resource: str, token: int) -> bool:
-        """End a lease; who waits next gets the lock.
+    def release(self, resource: str, token: int, timeout: float | None = None) -> bool:
+        """End a lease; who waits next gets the lock. For `timeout` see `acquire`.
 
         Returns:
             False when it was released before: a release may be repeated.
@@ -125,8 +131,8 @@ class LockBackend(Protocol):
         """
         ...
 
-    def holder(self, resource: str) -> Lease | None:
-        """Who holds the lock now, if anybody.
+    def holder(self, resource: str, timeout: float | None = None) -> Lease | None:
+        """Who holds the lock now, if anybody. For `timeout` see `acquire`.
 
         Raises:
             LockError: `lock.closed`.

@@ -262,7 +262,7 @@ class MemoryLock:
         self._locks = locks
         self.closed = False
 
-    def acquire(self, wish: Acquire, answer: Answer, lost: Lost) -> None:
+    def acquire(self, wish: Acquire, answer: Answer, lost: Lost, timeout: float | None = None) -> None:
         """See `LockBackend.acquire`."""
         self._locks.acquire(self, wish, answer, lost)
 
@@ -270,17 +270,17 @@ class MemoryLock:
         """See `LockBackend.withdraw`."""
         return self._locks.withdraw(resource, request_id)
 
-    def renew(self, resource: str, token: int, ttl: float) -> Lease:
+    def renew(self, resource: str, token: int, ttl: float, timeout: float | None = None) -> Lease:
         """See `LockBackend.renew`."""
         self._require_open()
         return self._locks.renew(resource, token, ttl)
 
-    def release(self, resource: str, token: int) -> bool:
+    def release(self, resource: str, token: int, timeout: float | None = None) -> bool:
         """See `LockBackend.release`."""
         self._require_open()
         return self._locks.release(resource, token)
 
-    def holder(self, resource: str) -> Lease | None:
+    def holder(self, resource: str, timeout: float | None = None) -> Lease | None:
         """See `LockBackend.holder`."""
         self._require_open()
         return self._locks.holder(resource)

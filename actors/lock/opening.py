@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from ...messages.caller import wall_clock
 from ..embedded import Embedded
-from ..service import open_by_scheme
+from ..redis_url import REDIS_SCHEMES, RedisUrl
+from ..service import Opener, missing_client, open_by_scheme
 from .backend import LockBackend
 
 
@@ -14,20 +16,41 @@ def open_backend(url: str, embedded: Embedded, clock: Callable[[], float]) -> Lo
     """Connect to the lock service that a URL names.
 
     Args:
-        url: ``memory://``, or ``memory://name`` for another one in the same system.
+        url: ``memory://``, or ``memory://name`` for another one in the same system; or a Redis, as `redis_url` says;
+            or a database, ``postgresql://…`` as libpq takes it.
         embedded: the system's embedded servers.
         clock: seconds, monotonic.
 
     Raises:
         UrlInvalid: there is no such lock service.
     """
-    return open_by_scheme(url, {"memory": _memory}, embedded, clock, service="lock")
+    openers: dict[str, Opener[LockBackend]] = {"memory": _memory}
+    openers.update({scheme: partial(_redis, scheme) for scheme in REDIS_SCHEMES})
+    openers.update({scheme: partial(_postgres, scheme) for scheme in ("postgresql", "postgres")})
+    return open_by_scheme(url, openers, embedded, clock, service="lock")
 
 
 def _memory(name: str, embedded: Embedded, clock: Callable[[], float]) -> LockBackend:
     from .memory import MemoryLock, MemoryLocks
 
     return MemoryLock(embedded.server("lock", name, lambda: MemoryLocks(clock, _first_token())))
+
+
+def _redis(scheme: str, rest: str, embedded: Embedded, clock: Callable[[], float]) -> LockBackend:
+    wanted = RedisUrl.of(scheme, rest, "lock")
+    try:
+        from .redis import RedisLock
+    except ImportError as error:
+        raise missing_client("lock", scheme, "redis") from error
+    return RedisLock(wanted, clock)
+
+
+def _postgres(scheme: str, rest: str, embedded: Embedded, clock: Callable[[], float]) -> LockBackend:
+    try:
+        from .postgres import PostgresLock
+    except ImportError as error:
+        raise missing_client("lock", scheme, "postgres") from error
+    return PostgresLock(f"postgresql://{rest}", clock)
 
 
 def _first_token() -> int:

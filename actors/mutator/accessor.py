@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import ClassVar, Literal
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Literal
 
-from ...messages.errors import StorageError
+from ...messages.errors import SpecInvalid, StorageError
 from ...messages.mutator import AllNotifs, CountNotifs, NotifById, NotifRow, NotifsOfOwner
+from ...messages.statements import ReadStatement
+from .. import execution
 from ..embedded import Embedded
 from ..handlers import handles
 from ..service import ServiceActor
-from .backend import StoreBackend
+from .backend import TIMEOUT, StoreBackend
 from .opening import open_backend
 
 __all__ = ["Accessor"]
+
+LEAST, MOST_SPARED = 0.05, 0.5
+"""Seconds that a call has at least; and at most those that are kept for bringing the answer back in time."""
 
 
 class Accessor(ServiceActor[StoreBackend]):
     """Reads from the store, so that long reads do not hold up the mutator.
 
-    It answers `NotifsOfOwner`, `AllNotifs`, `NotifById` and `CountNotifs`; a `StorageError` if one cannot be done.
+    It answers `NotifsOfOwner`, `AllNotifs`, `NotifById`, `CountNotifs` and every `ReadStatement`; a `StorageError` if
+    one cannot be done before the asker's deadline.
 
     Args:
         url: which store; None takes ``UNDERSTUDY_STORE_URL``, or else ``sqlite:///understudy.db``.
@@ -28,27 +34,47 @@ class Accessor(ServiceActor[StoreBackend]):
     dispatcher: ClassVar[Literal["pool", "thread", "asyncio"]] = "thread"
     variable: ClassVar[str] = "UNDERSTUDY_STORE_URL"
     default_url: ClassVar[str] = "sqlite:///understudy.db"
-    refusals = (StorageError,)
+    refusals = (StorageError, SpecInvalid)
 
     def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> StoreBackend:
-        return open_backend(url, embedded, clock)
+        # A first start says what is wrong. A restart during an outage must not use up the supervisor's patience.
+        return open_backend(
+            url, embedded, clock, lenient=self._cell.incarnation > 1, hurried=lambda: bool(self._cell.control)
+        )
 
     @handles
     def of_owner(self, message: NotifsOfOwner) -> list[NotifRow]:
         """Read the notifications of one receiver."""
-        return self._backend.of_owner(message)
+        return self._backend.of_owner(message, timeout=self._seconds_left())
 
     @handles
     def all(self, message: AllNotifs) -> list[NotifRow]:
         """Read the notifications of all receivers."""
-        return self._backend.all(message)
+        return self._backend.all(message, timeout=self._seconds_left())
 
     @handles
     def by_id(self, message: NotifById) -> NotifRow | None:
         """Read one notification."""
-        return self._backend.by_id(message.id)
+        return self._backend.by_id(message.id, timeout=self._seconds_left())
 
     @handles
     def count(self, message: CountNotifs) -> int:
         """Count notifications."""
-        return self._backend.count(message.owner)
+        return self._backend.count(message.owner, timeout=self._seconds_left())
+
+    @handles
+    def read(self, message: ReadStatement[Any]) -> Any:
+        """Run a statement of the user's."""
+        return self._backend.read(message, timeout=self._seconds_left())
+
+    def _seconds_left(self) -> float:
+        """Seconds that the request which is being handled leaves to the store."""
+        return self._seconds_until([execution.inherited_deadline(self._cell)])
+
+    def _seconds_until(self, deadlines: Iterable[float | None]) -> float:
+        """Seconds until the earliest of some deadlines, less what it takes to bring the answer back before it."""
+        known = [deadline for deadline in deadlines if deadline is not None]
+        if not known:
+            return TIMEOUT
+        left = min(known) - self._cell.runtime.clock()
+        return min(TIMEOUT, max(LEAST, left - min(0.1 * left, MOST_SPARED)))

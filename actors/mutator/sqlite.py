@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
 import orjson
 
-from ...messages.codec import encode_reply
 from ...messages.errors import CodecError, ErrorKind, StorageError
 from ...messages.lock import Fence
 from ...messages.mutator import AllNotifs, NotifRow, NotifsOfOwner, StoreNotifEvent
-from ...messages.notifications import ActionType, NotifData
-from .backend import Guard, StoreOutcome, page_of
-from .migrations import migrate_sqlite
+from ...messages.notifications import ActionType
+from ...messages.statements import ReadStatement, WriteStatement
+from .backend import TIMEOUT, Attempt, Guard, StoreOutcome, page_of
+from .plan import Row, check_fence, check_query, row_invalid, row_of, stale, text_fault
+from .sqlite_migrations import migrate_sqlite
+from .sqlite_statements import PRUNE, read_statement, write_statements
 
 T = TypeVar("T")
 
@@ -39,7 +42,7 @@ _NEWEST_FIRST = "ORDER BY fired_at DESC, id DESC LIMIT ? OFFSET ?"
 _ROW_FAULTS = (
     CodecError,
     OverflowError,
-    UnicodeError,
+    ValueError,
     sqlite3.DataError,
     sqlite3.IntegrityError,
     sqlite3.InterfaceError,
@@ -63,12 +66,13 @@ class SqliteStore:
         self._path = path
         self._lock = threading.Lock()
         self._closed = False
+        self._busy_timeout = self._told = busy_timeout
         try:
             self._db = sqlite3.connect(path, timeout=busy_timeout, isolation_level=None, check_same_thread=False)
         except (sqlite3.Error, ValueError) as error:
             raise self._error(error, ErrorKind.SQLITE_UNAVAILABLE) from error
         try:
-            self._db.execute("PRAGMA journal_mode = WAL")
+            self._use_wal(busy_timeout)
             self._db.execute("PRAGMA synchronous = FULL")
             migrate_sqlite(self._db)
         except BaseException as error:
@@ -77,39 +81,64 @@ class SqliteStore:
                 raise self._error(error, ErrorKind.SQLITE_UNAVAILABLE) from error
             raise
 
-    def store(self, events: Sequence[StoreNotifEvent], guard: Guard) -> list[StoreOutcome]:
+    def store(
+        self, events: Sequence[StoreNotifEvent], guard: Guard, attempt: Attempt | None = None
+    ) -> list[StoreOutcome]:
         """See `StoreBackend.store`."""
+        timeout = TIMEOUT if attempt is None else attempt.timeout
         try:
-            return self._write(lambda: [self._store(event) for event in events], guard)
+            return self._write(lambda: [self._store(event) for event in events], guard, timeout)
         except StorageError as failed:
             # One error for each request: they are raised on different threads, at different times.
             return [StorageError(str(failed), kind=failed.kind, cause=failed.__cause__) for _ in events]
 
-    def mark_seen(self, ids: Sequence[str], guard: Guard) -> list[bool]:
+    def mark_seen(self, ids: Sequence[str], guard: Guard, *, timeout: float = TIMEOUT) -> list[bool]:
         """See `StoreBackend.mark_seen`."""
-        return self._write(lambda: [self._mark_seen(nid) for nid in ids], guard)
+        return self._write(lambda: [self._mark_seen(nid) for nid in ids], guard, timeout)
 
-    def of_owner(self, query: NotifsOfOwner) -> list[NotifRow]:
+    def of_owner(self, query: NotifsOfOwner, *, timeout: float = TIMEOUT) -> list[NotifRow]:
         """See `StoreBackend.of_owner`."""
+        check_query(query.owner)
         offset, size = page_of(query)
         unseen = "AND NOT is_seen" if query.unseen_only else ""
-        return self._read(f"WHERE receiver_info = ? {unseen} {_NEWEST_FIRST}", (query.owner, size, offset))
+        return self._read(f"WHERE receiver_info = ? {unseen} {_NEWEST_FIRST}", (query.owner, size, offset), timeout)
 
-    def all(self, query: AllNotifs) -> list[NotifRow]:
+    def all(self, query: AllNotifs, *, timeout: float = TIMEOUT) -> list[NotifRow]:
         """See `StoreBackend.all`."""
         offset, size = page_of(query)
         unseen = "WHERE NOT is_seen" if query.unseen_only else ""
-        return self._read(f"{unseen} {_NEWEST_FIRST}", (size, offset))
+        return self._read(f"{unseen} {_NEWEST_FIRST}", (size, offset), timeout)
 
-    def by_id(self, nid: str) -> NotifRow | None:
+    def by_id(self, nid: str, *, timeout: float = TIMEOUT) -> NotifRow | None:
         """See `StoreBackend.by_id`."""
-        return next(iter(self._read("WHERE nid = ?", (nid,))), None)
+        check_query(nid)
+        return next(iter(self._read("WHERE nid = ?", (nid,), timeout)), None)
 
-    def count(self, owner: str | None) -> int:
+    def count(self, owner: str | None, *, timeout: float = TIMEOUT) -> int:
         """See `StoreBackend.count`."""
+        if owner is not None:
+            check_query(owner)
         where, arguments = ("", ()) if owner is None else ("WHERE receiver_info = ?", (owner,))
-        ((number,),) = self._query(f"SELECT count(*) FROM notifs {where}", arguments)
+        ((number,),) = self._query(f"SELECT count(*) FROM notifs {where}", arguments, timeout)
         return int(number)
+
+    def read(self, statement: ReadStatement[Any], *, timeout: float = TIMEOUT) -> Any:
+        """See `StoreBackend.read`."""
+        with self._use(timeout) as db:
+            return read_statement(db, statement)
+
+    def write(
+        self, statements: Sequence[WriteStatement[Any]], guard: Guard, attempt: Attempt | None = None
+    ) -> list[Any]:
+        """See `StoreBackend.write`."""
+        trying = attempt or Attempt()
+
+        def work() -> list[Any]:
+            if trying.prunes:
+                self._db.execute(PRUNE)
+            return write_statements(self._db, statements, trying, self._pass_fence)
+
+        return self._write(work, guard, trying.timeout)
 
     def close(self) -> None:
         """See `StoreBackend.close`."""
@@ -117,6 +146,21 @@ class SqliteStore:
             self._closed = True
             self._db.interrupt()  # an abandoned handler's statement ends now
         self._close_if_free()
+
+    def _use_wal(self, patience: float) -> None:
+        """Log ahead of writing; of several programs that open a new file at once one changes its mode, the others wait.
+
+        That lock is taken in a way in which SQLite does not wait by itself.
+        """
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_BUSY or time.monotonic() >= deadline:
+                    raise
+                time.sleep(0.01)
 
     def _close_if_free(self) -> None:
         """Close, or leave it to the abandoned handler that is still at it: who ends it must not wait for it."""
@@ -126,8 +170,8 @@ class SqliteStore:
             finally:
                 self._lock.release()
 
-    def _write(self, work: Callable[[], T], guard: Guard) -> T:
-        with self._use() as db:
+    def _write(self, work: Callable[[], T], guard: Guard, timeout: float) -> T:
+        with self._use(timeout) as db:
             db.execute("BEGIN IMMEDIATE")
             try:
                 done = work()
@@ -141,13 +185,13 @@ class SqliteStore:
     def _store(self, event: StoreNotifEvent) -> StoreOutcome:
         try:
             if event.fence is not None:
+                check_fence(event.fence)
                 self._pass_fence(event.fence)
-            return self._insert(event.message)
+            return self._insert(row_of(event.message))
         except StorageError as refused:
             return refused
         except _ROW_FAULTS as error:
-            text = f"notification {event.message.id!r}: {str(error).removeprefix('reply: ')}"
-            return StorageError(text, kind=ErrorKind.ROW_INVALID, cause=error)
+            return row_invalid(event.message, error)
 
     def _pass_fence(self, fence: Fence) -> None:
         passed = self._db.execute(
@@ -157,24 +201,12 @@ class SqliteStore:
         )
         if not passed.rowcount:
             ((highest,),) = self._db.execute("SELECT token FROM fences WHERE lock = ?", (fence.lock,))
-            raise StorageError(
-                f"lock {fence.lock!r}: token {fence.token} is older than {highest}, which has written since",
-                kind=ErrorKind.FENCING_STALE,
-            )
+            raise stale(fence, highest)
 
-    def _insert(self, notif: NotifData) -> bool:
-        values = (
-            notif.receiver_info,
-            notif.id,
-            encode_reply(notif.action_data).decode(),
-            notif.actioner_info,
-            notif.action_type,
-            notif.fired_at,
-            notif.is_seen,
-        )
+    def _insert(self, row: Row) -> bool:
         self._db.execute("SAVEPOINT one_row")
         try:
-            return self._db.execute(_INSERT, values).rowcount == 1
+            return self._db.execute(_INSERT, _values(row)).rowcount == 1
         except BaseException:
             if self._db.in_transaction:  # some failures end the whole transaction, and the savepoint with it
                 self._db.execute("ROLLBACK TO one_row")
@@ -184,28 +216,29 @@ class SqliteStore:
                 self._db.execute("RELEASE one_row")
 
     def _mark_seen(self, nid: str) -> bool:
-        try:
-            return self._db.execute("UPDATE notifs SET is_seen = TRUE WHERE nid = ?", (nid,)).rowcount == 1
-        except UnicodeError:  # no row can have an id that is not UTF-8
+        if text_fault(nid) is not None:  # no row can have it
             return False
+        return self._db.execute("UPDATE notifs SET is_seen = TRUE WHERE nid = ?", (nid,)).rowcount == 1
 
-    def _read(self, where: str, arguments: tuple[object, ...]) -> list[NotifRow]:
-        return [_row(values) for values in self._query(f"SELECT {_COLUMNS} FROM notifs {where}", arguments)]
+    def _read(self, where: str, arguments: tuple[object, ...], timeout: float) -> list[NotifRow]:
+        return [_row(values) for values in self._query(f"SELECT {_COLUMNS} FROM notifs {where}", arguments, timeout)]
 
-    def _query(self, statement: str, arguments: tuple[object, ...]) -> list[tuple[Any, ...]]:
-        with self._use() as db:
+    def _query(self, statement: str, arguments: tuple[object, ...], timeout: float) -> list[tuple[Any, ...]]:
+        with self._use(timeout) as db:
             try:
                 return db.execute(statement, arguments).fetchall()
             except (OverflowError, UnicodeError, sqlite3.ProgrammingError, sqlite3.InterfaceError) as error:
                 raise self._error(error, ErrorKind.QUERY_INVALID) from error
 
     @contextmanager
-    def _use(self) -> Iterator[sqlite3.Connection]:
+    def _use(self, timeout: float) -> Iterator[sqlite3.Connection]:
+        """The connection, which waits for another process's lock for at most ``timeout`` seconds."""
         try:
             with self._lock:
                 if self._closed:
                     raise StorageError(f"{self._path}: the connection is closed", kind=ErrorKind.SQLITE_UNAVAILABLE)
                 try:
+                    self._wait_at_most(timeout)
                     yield self._db
                 except sqlite3.Error as error:
                     code = getattr(error, "sqlite_errorcode", 0) & 0xFF
@@ -215,6 +248,13 @@ class SqliteStore:
         finally:
             if self._closed:
                 self._close_if_free()
+
+    def _wait_at_most(self, timeout: float) -> None:
+        wanted = min(timeout, self._busy_timeout)
+        # An asker's deadline leaves a little less each time: only a difference that matters is worth a statement.
+        if not 0.9 * self._told <= wanted <= self._told + 0.001:
+            self._db.execute(f"PRAGMA busy_timeout = {int(1000 * wanted)}")
+            self._told = wanted
 
     def _error(self, error: Exception, kind: ErrorKind) -> StorageError:
         return StorageError(f"{self._path}: {error}", kind=kind, cause=error)
@@ -232,6 +272,18 @@ class SharedSqliteStore(SqliteStore):
     def end(self) -> None:
         """The system has stopped."""
         super().close()
+
+
+def _values(row: Row) -> tuple[object, ...]:
+    return (
+        row.receiver_info,
+        row.nid,
+        row.action_data,
+        row.actioner_info,
+        row.action_type,
+        row.fired_at,
+        row.is_seen,
+    )
 
 
 def _row(values: tuple[Any, ...]) -> NotifRow:

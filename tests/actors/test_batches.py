@@ -271,3 +271,33 @@ def test_an_actor_without_a_supervisor_takes_batches_too() -> None:
         assert ref.ask(Row(4), timeout=PATIENCE) == 40
     finally:
         ref.stop()
+
+
+class Ledger(Actor):
+    """Takes rows and marks together."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log: list[Any] = []
+
+    @handles
+    def hold(self, message: Hold) -> None:
+        message.entered.set()
+        wait(message.leave)
+
+    @handles_batch
+    def note(self, requests: list[Request[Row | Mark]]) -> None:
+        self.log.append([(type(request.message).__name__, request.message.number) for request in requests])
+        for request in requests:
+            request.reply(len(self.log))
+
+
+def test_a_batch_of_several_types_keeps_their_order(system: ActorSystem) -> None:
+    ref = system.spawn(Ledger)
+    entered, leave = threading.Event(), threading.Event()
+    ref.tell(Hold(entered, leave))
+    wait(entered)
+    futures = [ref.ask(kind(number), block=False) for number, kind in enumerate([Row, Mark, Mark, Row])]
+    leave.set()
+    assert [future.get(timeout=PATIENCE) for future in futures] == [1, 1, 1, 1]
+    assert ref._cell.actor.log == [[("Row", 0), ("Mark", 1), ("Mark", 2), ("Row", 3)]]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import AsyncIterator, Iterator
 from typing import Any, Generic, TypeVar
 
 import pytest
@@ -137,6 +139,127 @@ def test_a_handler_that_is_no_method_is_refused_by_name(wrapper: Any) -> None:
     for declared in (handles(wrapper(odd)), wrapper(handles(odd))):
         with pytest.raises(HandlerDeclarationError, match=r"Faulty\.odd"):
             type("Faulty", (Actor,), {"odd": declared, "__module__": __name__})
+
+
+def generator(_self: Any, message: Ping) -> Iterator[str]:
+    yield str(message)
+
+
+async def async_generator(_self: Any, message: Ping) -> AsyncIterator[str]:
+    yield str(message)
+
+
+def wants_more(_self: Any, message: Ping, colour: str) -> str:
+    return f"{message} {colour}"
+
+
+def wants_more_by_name(_self: Any, message: Ping, *, colour: str) -> str:
+    return f"{message} {colour}"
+
+
+def wants_it_by_name(_self: Any, *, message: Ping) -> str:
+    return str(message)
+
+
+def batch_generator(_self: Any, requests: list[Request[Ping]]) -> Iterator[str]:
+    yield str(requests)
+
+
+async def async_batch_generator(_self: Any, requests: list[Request[Ping]]) -> AsyncIterator[str]:
+    yield str(requests)
+
+
+def batch_wants_more(_self: Any, requests: list[Request[Ping]], colour: str) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("method", "text"),
+    [
+        (generator, "is a generator function"),
+        (async_generator, "is an asynchronous generator function"),
+        (wants_more, "needs 'colour' beside the message"),
+        (wants_more_by_name, "needs 'colour' beside the message"),
+        (wants_it_by_name, "takes 'message' by name only"),
+        (batch_generator, "is a generator function"),
+        (async_batch_generator, "is an asynchronous generator function"),
+        (batch_wants_more, "needs 'colour' beside the message"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_handler_that_could_not_be_called_is_refused_by_name(method: Any, text: str) -> None:
+    """When the class is defined, not when the first message comes; also where only an override is so."""
+
+    class Sound(Actor):
+        @handles
+        def single(self, message: Ping) -> None: ...
+
+        @handles_batch
+        def batch(self, requests: list[Request[Pong]]) -> None: ...
+
+    in_batches = "batch" in method.__name__
+    with pytest.raises(HandlerDeclarationError) as caught:
+        type("Derived", (Sound,), {"batch" if in_batches else "single": method})
+    assert f"Derived.{'batch' if in_batches else 'single'} {text}" in str(caught.value)
+    assert caught.value.kind == ErrorKind.HANDLER_UNCALLABLE
+    with pytest.raises(HandlerDeclarationError) as caught:
+        type("Faulty", (Actor,), {"odd": handles_batch(method) if in_batches else handles(method)})
+    assert f"Faulty.odd {text}" in str(caught.value)
+    assert caught.value.kind == ErrorKind.HANDLER_UNCALLABLE
+
+
+def test_a_handler_that_is_overridden_by_what_is_no_method_is_refused_by_name() -> None:
+    """It would be found out when a message comes."""
+
+    class Sound(Actor):
+        @handles
+        def odd(self, message: Ping) -> None: ...
+
+    with pytest.raises(HandlerDeclarationError, match=r"Derived\.odd is a NoneType"):
+        type("Derived", (Sound,), {"odd": None})
+
+
+@pytest.mark.parametrize("thing", [5, None, property(lambda self: self), functools.partial(print), object()], ids=repr)
+def test_what_is_no_method_is_no_handler(thing: Any) -> None:
+    """It would be overlooked when the class is read."""
+    decorators: list[Any] = [handles, handles_batch, handles_batch(max_size=3)]
+    for declare in decorators:
+        if thing is None and declare is handles_batch:
+            continue  # that is how it is given arguments
+        with pytest.raises(HandlerDeclarationError) as caught:
+            declare(thing)
+        assert caught.value.kind == ErrorKind.HANDLER_UNCALLABLE
+
+
+@pytest.mark.parametrize("size", [0, -1, 1.5, "3", True, None], ids=repr)
+def test_a_batch_has_room_for_one_at_least(size: Any) -> None:
+    """And for a whole number of them."""
+    with pytest.raises(HandlerDeclarationError, match="max_size="):
+        handles_batch(max_size=size)
+
+
+def test_a_handler_may_have_parameters_that_need_not_be_given(system: ActorSystem) -> None:
+    """Those with defaults, those of any number, and those that a decorator gives."""
+
+    def coloured(method: Any) -> Any:
+        @functools.wraps(method)
+        def with_colour(self: Actor, message: Message[Any]) -> Any:
+            return method(self, message, "red")
+
+        return with_colour
+
+    class Sound(Actor):
+        @handles
+        def ping(self, message: Ping, *rest: str, colour: str = "blue", **others: str) -> str:
+            return f"{colour}{rest}{others}"
+
+        @handles
+        @coloured
+        def pong(self, message: Pong, colour: str) -> str:
+            return colour
+
+    sound = system.spawn(Sound)
+    assert sound.ask(Ping()) == "blue(){}"
+    assert sound.ask(Pong()) == "red"
 
 
 def test_a_union_declares_several_messages(system: ActorSystem) -> None:

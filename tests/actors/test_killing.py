@@ -2,11 +2,14 @@
 
 import threading
 import time
+from collections import deque
 from typing import Any
 
 import pytest
 
 from understudy import Actor, ActorError, ActorRef, ActorSystem, Mailbox, Message, handles
+from understudy.actors import killing, lifecycle
+from understudy.actors.cell import Cell
 from understudy.messages.errors import MailboxFull
 
 
@@ -86,3 +89,100 @@ def test_a_handler_that_never_returns_is_killed_and_whom_it_was_busy_with_is_unh
         assert hit.wait(10), "the exception never reached the handler"
         assert answered(sink) == "pong"
         assert system.abandoned == 1
+
+
+class Which(Message[int]):
+    """Answer with the number of the incarnation that handles this."""
+
+
+class Numbered(Actor):
+    def __init__(self, seen: list[int]) -> None:
+        super().__init__()
+        self.seen = seen
+        self.number = self.actor_ref.incarnation
+
+    @handles
+    def which(self, _message: Which) -> int:
+        self.seen.append(self.number)
+        return self.number
+
+
+class NumberedOnLoop(Actor):
+    def __init__(self, seen: list[int]) -> None:
+        super().__init__()
+        self.seen = seen
+        self.number = self.actor_ref.incarnation
+
+    @handles
+    async def which(self, _message: Which) -> int:
+        self.seen.append(self.number)
+        return self.number
+
+
+class KillingQueue(deque[Any]):
+    """Ends by force the incarnation that takes a message out, in between its look and its handler."""
+
+    cell: Cell
+    armed = True
+
+    def popleft(self) -> Any:
+        item = super().popleft()
+        if self.armed:
+            self.armed = False
+            lifecycle.kill(self.cell)
+        return item
+
+
+@pytest.mark.parametrize("kind", [Numbered, NumberedOnLoop])
+def test_what_a_killed_incarnation_was_just_taking_up_is_handled_by_the_next_in_order(
+    kind: type[Actor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # In the runtime's own code nothing is injected; this queue's `popleft` would pass for a handler's.
+    monkeypatch.setattr(killing, "strike", lambda _thread_id, _actor: None)
+    seen: list[int] = []
+    with ActorSystem("kill") as system:
+        actor = system.spawn(kind, seen)
+        cell = actor._cell
+        queue = KillingQueue()
+        queue.cell = cell
+        cell.queue = queue
+        answers = [actor.ask(Which(), block=False) for _ in range(3)]
+        assert [answer.get(timeout=10) for answer in answers] == [2, 2, 2]
+        assert seen == [2, 2, 2]
+
+
+class Abandon(Message[None]):
+    """Do not return before the gate opens, whatever is raised meanwhile; then return as if nothing had been."""
+
+    begun: Any
+    gate: Any
+
+
+class Clinging(Numbered):
+    @handles
+    def abandon(self, message: Abandon) -> None:
+        message.begun.set()
+        while not message.gate.is_set():
+            try:
+                message.gate.wait(10)
+            except BaseException:  # it clings to life
+                continue
+
+
+@pytest.mark.parametrize("ask", [False, True])
+def test_an_abandoned_handler_that_returns_after_all_leaves_the_mailbox_to_the_next_incarnation(ask: bool) -> None:
+    seen: list[int] = []
+    begun, gate = threading.Event(), threading.Event()
+    with ActorSystem("kill") as system:
+        actor = system.spawn(Clinging, seen)
+        if ask:
+            actor.ask(Abandon(begun, gate), block=False)
+        else:
+            actor.tell(Abandon(begun, gate))
+        assert begun.wait(10)
+        lifecycle.kill(actor._cell)
+        first = actor.ask(Which(), timeout=10)
+        gate.set()
+        answers = [actor.ask(Which(), block=False) for _ in range(1_000)]
+        assert {answer.get(timeout=10) for answer in answers} == {first} == {2}
+        assert seen == [2] * 1_001

@@ -71,7 +71,7 @@ def test_the_version_ci_uses_satisfies_what_is_declared(requirement: Requirement
     assert pinned_versions()[canonicalize_name(requirement.name)] in requirement.specifier
 
 
-@pytest.mark.parametrize("extra", ["rabbitmq", "postgres", "redis", "test", "dev"])
+@pytest.mark.parametrize("extra", ["rabbitmq", "postgres", "redis", "encryption", "cron", "test", "dev"])
 def test_each_promised_extra_exists(extra: str) -> None:
     assert setup_cfg.has_option("options.extras_require", extra)
 

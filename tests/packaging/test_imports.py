@@ -14,10 +14,10 @@ import pytest
 import understudy
 from understudy import messages
 
-CLIENTS = {"aio_pika", "asyncpg", "pika", "psycopg", "psycopg_pool", "redis", "sqlite3"}
+CLIENTS = {"aio_pika", "asyncpg", "cryptography", "pika", "psycopg", "psycopg_pool", "redis", "sqlite3"}
 HEAVY = {"asyncio", "rich", "pytest", "hypothesis", "concurrent", "multiprocessing", "socket", "ssl", "email", "http"}
 CODEC = {"orjson", "json", "understudy.messages.codec", "understudy.messages.catalogue", "understudy.messages.response"}
-SERVICES = {f"understudy.actors.{service}" for service in ("broker", "mutator", "cache", "lock")}
+SERVICES = {f"understudy.actors.{service}" for service in ("broker", "mutator", "cache", "lock", "errorlog")}
 
 FACES = [understudy, messages]
 
@@ -54,7 +54,7 @@ def test_what_most_programs_import_brings_no_client_no_loop_no_service_and_no_co
 
 def test_the_service_actors_bring_no_client() -> None:
     """A backend imports its own when a URL asks for it."""
-    loaded = loaded_by("from understudy import Broker, Mutator, Accessor, Cache, Lock")
+    loaded = loaded_by("from understudy import Broker, Mutator, Accessor, Cache, Lock, ErrorLog")
     assert not loaded & {*CLIENTS, "rich", "pytest", "hypothesis"}
 
 

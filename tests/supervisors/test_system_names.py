@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from understudy import ActorRef, ActorSystem, Child, Supervisor
-from understudy.messages.errors import ErrorKind, NameTaken, SpecInvalid, UnknownActor
+from understudy.messages.errors import ErrorKind, HandlerFailed, NameTaken, SpecInvalid, UnknownActor
 
 from .bank import Account, Balance, Deposit, Rob
 
@@ -75,7 +77,7 @@ def test_what_is_no_name_finds_nothing(bank: ActorSystem, name: object) -> None:
     """Whatever is looked up, the answer has a code."""
     bank.spawn(Account, name="account")
     with pytest.raises(UnknownActor):
-        bank.lookup(name)  # type: ignore[arg-type]
+        bank.lookup(name)  # type: ignore[call-overload]
 
 
 def test_a_name_is_taken_once_and_the_error_has_who_holds_it(bank: ActorSystem) -> None:
@@ -154,3 +156,35 @@ def test_references_are_equal_when_they_name_the_same_place(bank: ActorSystem) -
     other = bank.spawn(Account, name="other")
     found: set[ActorRef[Account]] = {account, bank.lookup("account"), other}
     assert len(found) == 2
+
+
+class Savings(Account):
+    """An account, too."""
+
+
+def make_savings() -> Account:
+    """A function that makes an actor."""
+    return Savings(balance=9)
+
+
+def test_a_lookup_refuses_an_actor_of_another_class(bank: ActorSystem) -> None:
+    """A derived class is no other one; whoever made it, and also after a restart."""
+    bank.spawn(Savings, name="savings")
+    bank.spawn(make_savings, name="made")
+    bank.spawn(Account, name="account", alias="main")
+    for path, good in (("savings", Savings), ("savings", Account), ("made", Savings), ("main", Account)):
+        ref: ActorRef[Any] = bank.lookup(path, good)
+        assert ref == bank.lookup(path)
+    with pytest.raises(HandlerFailed):
+        bank.ask("made", Rob())
+    assert bank.lookup("made", Savings).ask(Balance()) == 9
+    with pytest.raises(UnknownActor) as caught:
+        bank.lookup("main", Savings)
+    response = caught.value.response
+    assert (response.kind, response.actor) == ("actor.name.other_class", "account")
+    assert response.source == "'main' in 'bank' is a Account, not a Savings"
+    assert response.method == "test_a_lookup_refuses_an_actor_of_another_class.main.lookup"
+    with pytest.raises(UnknownActor, match="no actor named"):
+        bank.lookup("mian", Account)
+    with pytest.raises(UnknownActor, match="is a Account, not a 'Account'"):
+        bank.lookup("main", "Account")  # type: ignore[call-overload]  # that is the point

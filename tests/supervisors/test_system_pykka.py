@@ -8,8 +8,8 @@ from collections.abc import Iterator
 import pykka
 import pytest
 
-from understudy import Actor, ActorSystem, Child, Supervisor
-from understudy.messages.errors import MailboxClosed, UnknownActor
+from understudy import Actor, ActorSystem, Backoff, Child, Supervisor
+from understudy.messages.errors import ActorRestarting, MailboxClosed, UnknownActor
 from understudy.testing import SimulatedDispatcher
 
 from .bank import Account, Balance, Deposit, Rob
@@ -104,14 +104,41 @@ def test_a_proxy_reaches_a_supervised_actor(simulated: ActorSystem, simulation: 
 
 
 def test_a_proxy_of_a_gone_actor_says_so(bank: ActorSystem) -> None:
-    """With pykka's error."""
-    account = bank.spawn(Account)
+    """With pykka's error, which has a code; be it the proxy that is called, or the reference that is to make one."""
+    account = bank.spawn(Account, name="account")
     proxy = account.proxy()
     account.stop()
     with pytest.raises(pykka.ActorDeadError):
         proxy.greet("bob").get()
-    with pytest.raises(pykka.ActorDeadError):
+    with pytest.raises(MailboxClosed) as caught:
         account.proxy()
+    assert isinstance(caught.value, pykka.ActorDeadError)
+    response = caught.value.response
+    assert (response.code, response.kind) == (0xFFFD, "actor.mailbox.closed")
+    assert response.method == "test_a_proxy_of_a_gone_actor_says_so.account.proxy"
+
+
+def test_a_proxy_of_a_gone_actor_started_as_in_pykka_says_so_in_pykkas_words() -> None:
+    """The text is pykka's, the error has a code."""
+    ref = Account.start()
+    ref.stop()
+    with pytest.raises(MailboxClosed) as caught:
+        ref.proxy()
+    assert str(caught.value) == f"{ref} not found"
+
+
+def test_a_proxy_of_an_actor_between_two_lives_has_to_wait(
+    simulated: ActorSystem, simulation: SimulatedDispatcher
+) -> None:
+    """There is nobody to look at just then; trying again helps."""
+    account = simulated.spawn(Account, name="account", backoff=Backoff(10.0, 10.0, jitter=0.0))
+    account.tell(Rob())
+    simulation.run_until(lambda: account._cell.actor is None)
+    with pytest.raises(ActorRestarting) as caught:
+        account.proxy()
+    assert caught.value.response.retryable
+    simulation.advance(11.0)
+    assert account.proxy().owner.get() == "nobody"
 
 
 def test_a_stopped_event_is_set_when_the_actor_is_gone_for_good(

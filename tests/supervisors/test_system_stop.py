@@ -348,6 +348,15 @@ def test_kill_cuts_a_stop_short(troupe: Troupe) -> None:
     assert not system.stop()
 
 
+def test_a_subscriber_may_kill_what_is_being_stopped() -> None:
+    """On the very thread that stops it: the stop goes on, by force."""
+    system = ActorSystem("bank")
+    system.spawn(Account)
+    system.events.subscribe(SystemStopping, lambda _: system.kill())
+    in_thread(system.stop)()
+    assert system.down
+
+
 # --- draining -----------------------------------------------------------------------------------------------
 
 

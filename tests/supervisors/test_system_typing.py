@@ -50,6 +50,33 @@ def test_an_ask_infers_the_reply_from_the_message(bank: ActorSystem) -> None:
     assert_type(bank.lookup("account"), ActorRef[Any])
 
 
+def test_a_lookup_may_say_the_class(bank: ActorSystem) -> None:
+    """By the system and by an actor; a checker then knows what a proxy has."""
+
+    class Teller(Actor):
+        def find(self) -> int:
+            found = self.lookup("account", Account)
+            assert_type(found, ActorRef[Account])
+            return found.ask(Balance())
+
+    bank.spawn(Account, name="account", balance=3)
+    account = bank.lookup("account", Account)
+    assert_type(account, ActorRef[Account])
+    assert_type(bank.lookup("account"), ActorRef[Any])
+    assert account.proxy().greet("bob").get() == "nobody greets bob"
+    assert bank.spawn(Teller).proxy().find().get() == 3
+
+
+def test_a_declaration_is_called_as_its_fields_say() -> None:
+    """What is not is a finding of the checkers, and an error."""
+    with pytest.raises(SpecInvalid):
+        Supervisor("a", foo=1)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with pytest.raises(SpecInvalid):
+        Child(Account, restrat="permanent")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with pytest.raises(SpecInvalid):
+        Child(name="a")  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+
+
 def test_what_is_no_message_of_ours_is_answered_with_anything(bank: ActorSystem) -> None:
     """As in pykka."""
 
@@ -93,7 +120,7 @@ def test_mistakes_are_found_by_the_checker(bank: ActorSystem) -> None:
     with pytest.raises(SpecInvalid):
         bank.spawn(5)  # type: ignore[call-overload]  # pyright: ignore[reportCallIssue, reportArgumentType]
     with pytest.raises(UnknownActor):
-        bank.lookup(5)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+        bank.lookup(5)  # type: ignore[call-overload]  # pyright: ignore[reportArgumentType]
     _text: str = account.ask(Deposit(1))  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]
     future = bank.ask("account", Deposit(1), block=False)
     _reply: int = future  # type: ignore[assignment]  # pyright: ignore[reportAssignmentType]

@@ -2,6 +2,7 @@
 
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import count
 
@@ -17,12 +18,51 @@ PATIENCE = 10.0
 """Seconds after which a broker that should have answered counts as hung; no test waits for it to pass."""
 
 
-def _memory() -> Callable[[], BrokerBackend]:
+def _memory(request: pytest.FixtureRequest) -> Callable[[], BrokerBackend]:
     server = MemoryServer()
     return lambda: MemoryBroker(server)
 
 
-BROKERS: Mapping[str, Callable[[], Callable[[], BrokerBackend]]] = {"memory": _memory}
+def _rabbitmq(request: pytest.FixtureRequest) -> Callable[[], BrokerBackend]:
+    from understudy.actors.broker.rabbitmq.backend import RabbitBroker
+    from understudy.actors.broker.rabbitmq.ledger import Ledger
+    from understudy.actors.broker.rabbitmq.url import parse_url
+
+    url: str = request.getfixturevalue("amqp_url")
+    address, ledger = parse_url("amqp", url.removeprefix("amqp://")), Ledger()
+    return lambda: RabbitBroker(address, ledger)
+
+
+def _redis(request: pytest.FixtureRequest) -> Callable[[], BrokerBackend]:
+    from understudy.actors.broker.redis_pubsub import RedisBroker, RedisServer
+    from understudy.actors.redis_url import RedisUrl
+
+    url: str = request.getfixturevalue("redis_url")
+    prefix: str = request.getfixturevalue("redis_prefix")
+    server = RedisServer(RedisUrl.of("redis", f"{url.removeprefix('redis://')}?prefix={prefix}", "broker"))
+    request.addfinalizer(server.close)
+    assert server.wait_until_it_listens()
+    return lambda: RedisBroker(server)
+
+
+BROKERS: Mapping[str, Callable[[pytest.FixtureRequest], Callable[[], BrokerBackend]]] = {
+    "memory": _memory,
+    "rabbitmq": _rabbitmq,
+    "redis": _redis,
+}
+
+
+FULL_AT = range(10)
+"""How many more messages than its max_length a queue may take before it refuses: a quorum queue of RabbitMQ tells
+its publishers a moment after it is full."""
+
+
+def eventually(true: Callable[[], bool]) -> None:
+    """Wait for what a server does soon after it has said so; it cannot tell when."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, "it never came about"
+        time.sleep(0.01)
 
 
 class Consumer:
@@ -83,6 +123,15 @@ class Client:
         assert done.wait(PATIENCE), "the broker never said what became of a publication"
         return [outcomes[position] for position in range(len(bodies))]
 
+    def fill(self, queue_name: str) -> int:
+        """Publish into a queue, one after the other, until one is refused; returns how many it took."""
+        taken = 0
+        while (outcome := self.publish("", queue_name, str(taken).encode())) == ["confirmed"]:
+            taken += 1
+            assert taken < 1_000, "the queue has no end"
+        assert outcome == ["broker.publish.nacked"]
+        return taken
+
     def consume(self, queue_name: str, prefetch: int = 100) -> Consumer:
         return Consumer(self.backend, queue_name, f"tag-{next(self._tags)}", prefetch)
 
@@ -91,7 +140,7 @@ class Client:
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[], Client]]:
     """Opens connections to one broker that nobody else uses."""
     opened: list[Client] = []
-    backend = BROKERS[request.param]()
+    backend = BROKERS[request.param](request)
 
     def open_one() -> Client:
         opened.append(Client(backend()))
@@ -105,3 +154,10 @@ def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[], Client]]:
 @pytest.fixture
 def client(connect: Callable[[], Client]) -> Client:
     return connect()
+
+
+@pytest.fixture(autouse=True)
+def no_client_stays() -> Iterator[None]:
+    """A client that is closed leaves no thread behind, which would try for ever to connect."""
+    yield
+    eventually(lambda: not [each for each in threading.enumerate() if each.name.startswith(("rabbitmq ", "redis b"))])

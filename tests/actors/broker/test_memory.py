@@ -10,10 +10,30 @@ from understudy.actors.broker.backend import Delivery, Publication, Subscription
 from understudy.actors.broker.memory import MemoryBroker, MemoryServer
 from understudy.actors.broker.topology import Queue
 from understudy.messages.broker import QueueCounts
+from understudy.messages.errors import BrokerError
 
 
 def ignore(*_: object) -> None:
     pass
+
+
+def test_dead_letters_keep_their_place_in_a_bounded_queue() -> None:
+    backend, kinds = MemoryBroker(), list[str | None]()
+
+    def report(_: int, error: BrokerError | None) -> None:
+        kinds.append(None if error is None else error.kind)
+
+    def publish(*bodies: bytes) -> list[str | None]:
+        kinds.clear()
+        backend.publish([Publication("", "letters", body) for body in bodies], report)
+        return kinds
+
+    backend.declare_queue(Queue("letters", max_length=2))
+    assert publish(b"a", b"b", b"c") == [None, None, "broker.publish.nacked"]
+    backend.consume(Subscription("letters", "tag", 2, backend.reject, ignore))
+    assert publish(b"c") == ["broker.publish.nacked"]
+    backend.purge_dead_letters("letters", None)
+    assert publish(b"c") == [None]
 
 
 def test_many_threads_lose_nothing_and_never_call_one_consumer_twice_at_a_time() -> None:

@@ -30,10 +30,8 @@ from understudy.messages import (
     ConsumeNotif,
     CountNotifs,
     CountQueue,
-    CryptoConfig,
     DeadLetters,
     DeclareQueue,
-    EncryptionError,
     ErrorKind,
     HandlerFailed,
     Message,
@@ -319,19 +317,6 @@ def test_a_notification_that_no_consumer_could_read_is_not_published(line: Pipel
     line.publish("b")
     line.settle()
     assert line.stored() == ["b"]
-
-
-def test_with_encryption_asked_for_nothing_is_sent_in_the_clear(line: Pipeline) -> None:
-    line.consume()
-    crypto = CryptoConfig("a secret", "a passphrase", "a key")
-    sent = ProduceNotif(notif_data=notif("a"), exchange_name=EXCHANGE, encryption_config=crypto)
-    error = refusal(line, BROKER, sent)
-    assert isinstance(error, EncryptionError)
-    assert error.response.code == 0xFFAB
-    assert b"secret" not in error.response.to_json()
-    wish = ConsumeNotif(queue="q", exchange_name=EXCHANGE, tag="t", decryption_config=crypto)
-    assert isinstance(refusal(line, BROKER, wish), EncryptionError)
-    assert line.counts() == IDLE
 
 
 def test_a_body_that_is_no_notification_is_a_dead_letter_after_exactly_the_limit(

@@ -20,19 +20,44 @@ class Clock:
         return self.now
 
 
-def _memory(clock: Clock) -> Callable[[], LockBackend]:
+def _memory(clock: Clock, _request: pytest.FixtureRequest) -> Callable[[], LockBackend]:
     locks = MemoryLocks(clock)
     return lambda: MemoryLock(locks)
 
 
-LOCKS: Mapping[str, Callable[[Clock], Callable[[], LockBackend]]] = {"memory": _memory}
+def _redis(clock: Clock, request: pytest.FixtureRequest) -> Callable[[], LockBackend]:
+    """Time is the test's here, too: the server is told what time it is."""
+    url, prefix = request.getfixturevalue("redis_url"), request.getfixturevalue("redis_prefix")
+    from understudy.actors.lock.redis import RedisLock
+    from understudy.actors.redis_url import RedisUrl
+
+    wanted = RedisUrl.of("redis", f"{url.partition('://')[2]}?prefix={prefix}", "lock")
+    return lambda: RedisLock(wanted, clock, clock)
+
+
+def _postgres(clock: Clock, request: pytest.FixtureRequest) -> Callable[[], LockBackend]:
+    url = request.getfixturevalue("postgres_url")
+    from understudy.actors.lock.postgres import PostgresLock
+
+    return lambda: PostgresLock(url, clock)
+
+
+LOCKS: Mapping[str, Callable[[Clock, pytest.FixtureRequest], Callable[[], LockBackend]]] = {
+    "memory": _memory,
+    "postgres": _postgres,
+    "redis": _redis,
+}
+
+
+BOUND_TO_THEIR_CONNECTION = {"postgres"}
+"""Where a lease ends with the connection that it was granted to."""
 
 
 class Client:
     """One connection, with the words that the tests are written in."""
 
-    def __init__(self, backend: LockBackend, clock: Clock, ids: Iterator[int]) -> None:
-        self.backend, self.clock, self._ids = backend, clock, ids
+    def __init__(self, backend: LockBackend, clock: Clock, ids: Iterator[int], *, bound: bool = False) -> None:
+        self.backend, self.clock, self._ids, self.bound = backend, clock, ids, bound
         self.lost: list[Lease] = []
 
     def ask(
@@ -65,10 +90,10 @@ class Client:
 def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[], Client]]:
     """Opens connections to one lock service that nobody else uses."""
     clock, ids, opened = Clock(), count(1), list[Client]()
-    backend = LOCKS[request.param](clock)
+    backend = LOCKS[request.param](clock, request)
 
     def open_one() -> Client:
-        opened.append(Client(backend(), clock, ids))
+        opened.append(Client(backend(), clock, ids, bound=request.param in BOUND_TO_THEIR_CONNECTION))
         return opened[-1]
 
     yield open_one

@@ -177,6 +177,91 @@ def test_leases_outlive_the_lock_actor_and_its_understudy_watches_over_them(
     assert lock.ask(AcquireLock("r", "eve")).token > lease.token
 
 
+# --- leases that are looked after ---------------------------------------------------------------------------
+
+
+class Crash(Message[None]):
+    """Fall."""
+
+
+class Falling(Holder):
+    @handles
+    def fall(self, message: Crash) -> None:
+        raise RuntimeError("as ordered")
+
+
+def test_a_watchdog_renews_until_the_release(lock: Any, simulation: SimulatedDispatcher) -> None:
+    lease = lock.ask(AcquireLock("r", "ada", lease=6, watchdog=True))
+    simulation.advance(60)
+    assert 4 <= lock.ask(LockHolder("r")).seconds <= 6
+    assert lock.ask(LockHolder("r")).token == lease.token
+    assert lock.ask(ReleaseLock("r", lease.token)) is True
+    assert lock.ask(LockHolder("r")) is None
+    simulation.advance(10)
+    assert not lock._cell.extras.timers
+
+
+def test_a_lock_is_given_back_when_its_holder_is_gone(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
+) -> None:
+    holder = system.spawn(Holder, [], name="holder")
+    for name in ("one", "two"):
+        lock.ask(AcquireLock(name, "holder", lease=600, notify="holder", watchdog=name == "two"))
+    waiting = lock.ask(AcquireLock("one", "bob", wait=60), block=False)
+    holder.stop()
+    simulation.run_until_idle()
+    assert waiting.get().owner == "bob"
+    assert lock.ask(LockHolder("two")) is None
+
+
+def test_a_lock_is_given_back_when_its_holder_was_restarted(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
+) -> None:
+    """The next incarnation does not know that it holds anything, and may want it."""
+    holder: Any = system.spawn(Falling, [], name="holder")
+    lock.ask(AcquireLock("r", "holder", lease=6, notify="holder", watchdog=True))
+    holder.tell(Crash())
+    simulation.advance(3)
+    assert lock.ask(LockHolder("r")) is None
+
+
+def test_a_lock_that_a_holder_waits_for_as_it_ends_is_given_back(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
+) -> None:
+    holder = system.spawn(Holder, [], name="holder")
+    lease = lock.ask(AcquireLock("r", "ada", lease=600))
+    waiting = lock.ask(AcquireLock("r", "holder", lease=600, wait=60, notify="holder"), block=False)
+    holder.stop()
+    lock.ask(ReleaseLock("r", lease.token))
+    simulation.run_until_idle()
+    assert waiting.get().owner == "holder"
+    assert lock.ask(LockHolder("r")) is None
+
+
+def test_a_released_holder_is_not_watched_any_more(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
+) -> None:
+    holder = system.spawn(Holder, [], name="holder")
+    lease = lock.ask(AcquireLock("r", "holder", notify="holder"))
+    lock.ask(ReleaseLock("r", lease.token))
+    assert not holder._cell.needs.watchers
+
+
+@pytest.mark.parametrize("faults", [FaultPlan().crash("lock", message=LockHolder)])
+def test_an_understudy_of_the_lock_actor_goes_on_looking_after_leases(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
+) -> None:
+    holder = system.spawn(Holder, [], name="holder")
+    lease = lock.ask(AcquireLock("r", "holder", lease=6, notify="holder", watchdog=True))
+    with pytest.raises(HandlerFailed):
+        lock.ask(LockHolder("r"))
+    simulation.advance(60)
+    assert lock.ask(LockHolder("r")).token == lease.token
+    holder.stop()
+    simulation.run_until_idle()
+    assert lock.ask(LockHolder("r")) is None
+
+
 def test_thousands_of_short_holds_leave_no_timers_behind(lock: Any, simulation: SimulatedDispatcher) -> None:
     for _ in range(500):
         lease = lock.ask(AcquireLock("r", "ada", lease=3600))

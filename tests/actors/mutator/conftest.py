@@ -1,7 +1,6 @@
 """What the store's contract tests run against: one entry in `STORES` for each backend."""
 
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,11 +13,22 @@ from understudy.messages.mutator import AllNotifs, NotifsOfOwner, StoreNotifEven
 from understudy.messages.notifications import NotifData
 
 
-def _sqlite(folder: Path) -> Callable[[], StoreBackend]:
-    return lambda: SqliteStore(str(folder / "store.db"))
+def _sqlite(request: pytest.FixtureRequest) -> Callable[[], StoreBackend]:
+    path = request.getfixturevalue("tmp_path") / "store.db"
+    return lambda: SqliteStore(str(path))
 
 
-STORES: Mapping[str, Callable[[Path], Callable[[], StoreBackend]]] = {"sqlite": _sqlite}
+def _postgres(request: pytest.FixtureRequest) -> Callable[[], StoreBackend]:
+    url = request.getfixturevalue("postgres_url")
+    from understudy.actors.mutator.postgres.store import PostgresStore
+
+    return lambda: PostgresStore(url)
+
+
+STORES: Mapping[str, Callable[[pytest.FixtureRequest], Callable[[], StoreBackend]]] = {
+    "sqlite": _sqlite,
+    "postgres": _postgres,
+}
 
 
 def notif(nid: str, **values: Any) -> NotifData:
@@ -61,10 +71,10 @@ class Client:
 
 
 @pytest.fixture(params=sorted(STORES))
-def connect(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[], Client]]:
+def connect(request: pytest.FixtureRequest) -> Iterator[Callable[[], Client]]:
     """Opens connections to one store that nobody else uses."""
     opened: list[Client] = []
-    backend = STORES[request.param](tmp_path)
+    backend = STORES[request.param](request)
 
     def open_one() -> Client:
         opened.append(Client(backend()))

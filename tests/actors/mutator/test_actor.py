@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 
-from understudy.actors.handlers import handles
 from understudy.actors.mutator.accessor import Accessor
 from understudy.actors.mutator.actor import BATCH, Mutator
 from understudy.actors.mutator.sqlite import SqliteStore
@@ -18,9 +17,13 @@ from understudy.messages import (
     NotifById,
     NotifData,
     NotifsOfOwner,
+    ReadStatement,
     SeenNotif,
+    SpecInvalid,
     StorageError,
     StoreNotifEvent,
+    WriteStatement,
+    statement,
 )
 from understudy.supervisors.system import ActorSystem
 from understudy.testing import SimulatedDispatcher
@@ -68,15 +71,69 @@ def test_what_waits_is_one_transaction(system: ActorSystem, make_notif: Make, mo
     sizes: list[int] = []
     original = SqliteStore.store
 
-    def counted(self: SqliteStore, events: Any, guard: Any) -> Any:
+    def counted(self: SqliteStore, events: Any, *rest: Any) -> Any:
         sizes.append(len(events))
-        return original(self, events, guard)
+        return original(self, events, *rest)
 
     monkeypatch.setattr(SqliteStore, "store", counted)
     mutator = system.spawn(Mutator, "sqlite:///:memory:", name="mutator")
     events = [StoreNotifEvent(message=make_notif(str(number))) for number in range(2 * BATCH + 7)]
     assert later(mutator, *events) == [True] * len(events)
     assert sizes == [BATCH, BATCH, 7]
+
+
+@statement("CREATE TABLE visits (name TEXT PRIMARY KEY, n INTEGER NOT NULL)")
+class CreateVisits(WriteStatement[None]):
+    """Make the table."""
+
+
+@statement("INSERT INTO visits (name, n) VALUES (%(name)s, 1)")
+class AddVisitor(WriteStatement[int]):
+    name: str
+
+
+@statement("UPDATE visits SET n = n + 1 WHERE name = %(name)s")
+class Visit(WriteStatement[bool]):
+    name: str
+
+
+@statement("SELECT n FROM visits WHERE name = %(name)s")
+class Visits(ReadStatement[int | None]):
+    name: str
+
+
+class Undeclared(ReadStatement[int | None]):
+    """Somebody forgot the decorator."""
+
+
+def test_statements_of_all_types_are_one_transaction_and_answered_each(
+    system: ActorSystem, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes: list[int] = []
+    original = SqliteStore.write
+
+    def counted(self: SqliteStore, statements: Any, *rest: Any) -> Any:
+        sizes.append(len(statements))
+        return original(self, statements, *rest)
+
+    monkeypatch.setattr(SqliteStore, "write", counted)
+    mutator = system.spawn(Mutator, "sqlite:///:memory:", name="mutator")
+    reader = system.spawn(Accessor, "sqlite:///:memory:", name="reader")
+    mutator.ask(CreateVisits())
+    mutator.ask(AddVisitor("ada"))
+    mutator.ask(Visit("ada"))
+    found = later(mutator, Visit("ada"), AddVisitor("ada"), AddVisitor("bob"), Visit("bob"), Visit("eve"))
+    assert found == [True, "storage.row.invalid", 1, True, False]
+    assert sizes == [1, 1, 1, 5]
+    assert [reader.ask(Visits(name)) for name in ("ada", "bob", "eve")] == [3, 2, None]
+    assert mutator.ask(Visits("ada")) == 3
+
+
+def test_a_statement_that_nobody_declared_is_refused_and_ends_nobody(mutator: Any) -> None:
+    with pytest.raises(SpecInvalid) as caught:
+        mutator.ask(Undeclared())
+    assert caught.value.kind == "config.statement.invalid"
+    assert mutator.incarnation == 1
 
 
 def test_in_a_batch_each_request_has_its_own_outcome(mutator: Any, make_notif: Make) -> None:
@@ -123,22 +180,18 @@ def test_an_accessor_reads_what_the_mutator_wrote(system: ActorSystem, tmp_path:
 class Stuck(Mutator):
     """A mutator that is ended by force in the middle of a transaction."""
 
-    @handles
-    def seen(self, message: SeenNotif) -> bool:
-        def ended_meanwhile() -> None:
-            self._cell.actor = None  # what killing an incarnation does first
-            self._may_commit()
-
-        self._backend.mark_seen([message.id], ended_meanwhile)
-        raise AssertionError("it was committed")
+    def _may_commit(self) -> None:
+        self._cell.actor = None  # what killing an incarnation does first
+        super()._may_commit()
+        raise AssertionError("it may commit")
 
 
 def test_an_incarnation_that_was_given_up_on_commits_nothing(system: ActorSystem, make_notif: Make) -> None:
     stuck = system.spawn(Stuck, "sqlite:///:memory:", name="stuck")
-    reader = system.spawn(Accessor, "sqlite:///:memory:", name="reader")
-    stuck.ask(StoreNotifEvent(message=make_notif("a")))
+    other = system.spawn(Mutator, "sqlite:///:memory:", name="other")
+    other.ask(StoreNotifEvent(message=make_notif("a")))
     stuck.tell(SeenNotif("a"))
-    row = reader.ask(NotifById("a"))
+    row = other.ask(NotifById("a"))
     assert row is not None
     assert row.is_seen is False
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,15 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import given
 
-from understudy.actors.mutator.migrations import SQLITE, Migration, migrate_sqlite
+from understudy.actors.mutator.actor import Mutator
+from understudy.actors.mutator.migrations import Migration
 from understudy.actors.mutator.sqlite import SqliteStore
+from understudy.actors.mutator.sqlite_migrations import SQLITE, migrate_sqlite
 from understudy.messages.errors import StorageError
 from understudy.messages.lock import Fence
 from understudy.messages.mutator import AllNotifs, NotifsOfOwner, StoreNotifEvent
 from understudy.messages.notifications import NotifData
+from understudy.supervisors.system import ActorSystem
 
 Make = Callable[..., NotifData]
 
@@ -67,6 +71,22 @@ def test_a_file_that_another_process_holds_locked_is_unavailable_for_the_moment(
     other.close()
     assert store.store(events, lambda: None) == [True, True]
     store.close()
+
+
+def test_another_process_s_lock_is_waited_for_no_longer_than_the_asker_waits(tmp_path: Path, make_notif: Make) -> None:
+    path = str(tmp_path / "store.db")
+    other = sqlite3.connect(path, isolation_level=None)
+    with ActorSystem("shop") as system:
+        mutator = system.spawn(Mutator, f"sqlite:///{path}", name="mutator")
+        other.execute("BEGIN IMMEDIATE")
+        started = time.monotonic()
+        with pytest.raises(StorageError) as caught:
+            mutator.ask(StoreNotifEvent(message=make_notif("a")), timeout=1)
+        assert time.monotonic() - started < 1
+        assert caught.value.kind == "storage.sqlite.unavailable"
+        other.execute("ROLLBACK")
+        other.close()
+        assert mutator.ask(StoreNotifEvent(message=make_notif("a")), timeout=5) is True
 
 
 def test_a_database_that_breaks_fails_the_whole_batch_and_keeps_nothing(tmp_path: Path, make_notif: Make) -> None:
@@ -175,19 +195,19 @@ def test_each_migration_is_applied_once(db: sqlite3.Connection) -> None:
 def test_only_what_is_missing_is_applied(db: sqlite3.Connection) -> None:
     migrate_sqlite(db, SQLITE[:1])
     assert "fences" not in tables(db)
-    assert migrate_sqlite(db) == [2]
+    assert migrate_sqlite(db) == [2, 3]
 
 
 def test_migrations_are_numbered_without_gaps_and_their_text_is_frozen() -> None:
     assert [step.number for step in SQLITE] == list(range(1, len(SQLITE) + 1))
-    assert [step.digest[:12] for step in SQLITE] == ["f9c62a66e021", "8590d866245c"], (
+    assert [step.digest[:12] for step in SQLITE] == ["f9c62a66e021", "8590d866245c", "449b9a7919d5"], (
         "append a migration, never edit one"
     )
 
 
 def test_a_migration_that_fails_leaves_the_schema_as_it_was(db: sqlite3.Connection) -> None:
-    broken = Migration(3, "broken", ("CREATE TABLE half (a)", "CREATE TABEL typo (a)"))
-    with pytest.raises(StorageError, match=r"migration 3 \(broken\): ") as caught:
+    broken = Migration(len(SQLITE) + 1, "broken", ("CREATE TABLE half (a)", "CREATE TABEL typo (a)"))
+    with pytest.raises(StorageError, match=r"migration \d+ \(broken\): ") as caught:
         migrate_sqlite(db, (*SQLITE, broken))
     assert caught.value.kind == "storage.migration.failed"
     assert tables(db) == set()
@@ -197,7 +217,7 @@ def test_an_edited_migration_is_refused(db: sqlite3.Connection) -> None:
     migrate_sqlite(db)
     edited = replace(SQLITE[1], statements=("CREATE TABLE fences (lock)",))
     with pytest.raises(StorageError, match=r"migration 2 .* was edited") as caught:
-        migrate_sqlite(db, (SQLITE[0], edited))
+        migrate_sqlite(db, (SQLITE[0], edited, *SQLITE[2:]))
     assert caught.value.kind == "storage.migration.failed"
 
 

@@ -109,7 +109,7 @@ def test_significant_children_are_refused_by_a_dynamic_supervisor(stage: Stage) 
     refused(SpecInvalid, sup.start_child, nested)
     assert sup.which_children() == []
     flags: dict[str, Any] = {"auto_shutdown": "any_significant"}
-    with pytest.raises(TypeError, match="auto_shutdown"):
+    with pytest.raises(SpecInvalid, match="auto_shutdown"):
         DynamicSupervisor("d", **flags)
 
 

@@ -234,7 +234,7 @@ def test_an_unknown_flag_is_refused_by_name() -> None:
     """OTP ignores it; here it is an argument that does not exist."""
     flags: dict[str, Any] = {"silly_flag": True}
     for kind in (Supervisor, DynamicSupervisor):
-        with pytest.raises(TypeError, match="silly_flag"):
+        with pytest.raises(SpecInvalid, match="silly_flag"):
             kind(**flags)
 
 

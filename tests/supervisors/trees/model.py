@@ -168,6 +168,7 @@ class Model:
     def restart_affected(self, child: ModelChild) -> None:
         """Stop who goes with the child, then start them all in order, until one does not start."""
         self.halt_others(child)
+        child.status = "waiting"
         for each in self.affected(child):
             if self.launch(each) == "fail":
                 self.put_off(each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from understudy import Backoff
 from understudy.actors.events import RestartScheduled
-from understudy.messages.errors import ChildRunning, MailboxClosed, NameTaken
+from understudy.messages.errors import ChildRunning, MailboxClosed, NameTaken, SpecInvalid
 
 from ..players import Note, Stage, refused, shown
 
@@ -223,7 +224,21 @@ def test_the_delay_doubles_stays_below_the_maximum_and_is_shortened_by_chance() 
         full = min(30.0, 0.5 * 2.0 ** min(attempt - 1, 100))
         delay = backoff.delay(attempt, chance)
         assert 0.75 * full <= delay <= full
-    assert Backoff(1e300, float("inf"), jitter=0.0).delay(10**6, chance) > 0
+    assert Backoff(1e300, 1e308, jitter=0.0).delay(10**6, chance) == 1e308
+
+
+@pytest.mark.parametrize("longest", [math.inf, math.nan, 10**400, "30", None, True], ids=lambda value: f"{value!r:.9}")
+def test_a_wait_has_a_bound(longest: Any) -> None:
+    """A finite number of seconds: a wait that doubles for ever is a child that never comes back."""
+    with pytest.raises(SpecInvalid, match=r"Backoff\(max="):
+        Backoff(0.1, longest)
+    with pytest.raises(SpecInvalid, match=r"Backoff\(min="):
+        Backoff(longest if longest is not True else False, 1.0)
+
+
+def test_a_child_may_never_count_as_steady() -> None:
+    """Then its waits only grow, up to the bound."""
+    assert Backoff(0.1, 1.0, reset_after=math.inf).reset_after == math.inf
 
 
 def test_many_children_do_not_come_back_at_the_same_moment(stage: Stage) -> None:

@@ -1,0 +1,189 @@
+"""A payload and its options become a task that an engine can store. All options are checked here, and only here."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import uuid
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from ...messages.codec import encode
+from ...messages.errors import ErrorKind, TaskError
+from ...messages.suggest import did_you_mean
+from ...messages.tasks import (
+    DEFAULT_MAX_RETRY,
+    DEFAULT_QUEUE,
+    DEFAULT_TIMEOUT,
+    RawTask,
+    TaskMessage,
+    TaskOptions,
+    TaskPayload,
+)
+
+__all__ = ["NewTask", "check_name", "plan", "seconds_of", "unique_key"]
+
+_NAMES: Final = frozenset(TaskOptions.__annotations__)
+MAX_RETRY_LIMIT: Final = 2**31 - 1
+MIN_UNIQUE: Final = 1.0
+MAX_SECONDS: Final = 2.0**53
+
+
+class NewTask(NamedTuple):
+    """A task that is to be stored.
+
+    Attributes:
+        message: the task.
+        process_at: unix seconds before which it is not processed; 0: at once.
+        unique_for: seconds for which its lock is held once it may be processed; 0: it is not unique.
+    """
+
+    message: TaskMessage
+    process_at: float = 0.0
+    unique_for: float = 0.0
+
+
+def plan(payload: TaskPayload[Any] | RawTask, options: Mapping[str, Any], now: float) -> NewTask:
+    """Make the task that distributing ``payload`` with ``options`` stores.
+
+    Args:
+        payload: what it is about.
+        options: see ``TaskOptions``; those of the payload's class hold where these say nothing.
+        now: unix seconds.
+
+    Raises:
+        TaskError: ``task.option.invalid``, ``task.type.invalid``.
+        CodecError: the payload cannot be written as JSON, or is too large.
+    """
+    task_type, body, given = _content(payload)
+    given.update(options)
+    _refuse_unknown(given)
+    queue = check_name("queue", given.get("queue", DEFAULT_QUEUE))
+    task_id = check_name("task_id", given["task_id"]) if "task_id" in given else str(uuid.uuid4())
+    timeout = _duration("timeout", given)
+    deadline = _instant("deadline", given)
+    unique_for = _duration("unique", given)
+    if "unique" in given and unique_for < MIN_UNIQUE:
+        raise _invalid("unique", given["unique"], "give at least one second")
+    message = TaskMessage(
+        type=task_type,
+        payload=body,
+        id=task_id,
+        queue=queue,
+        max_retry=_max_retry(given.get("max_retry", DEFAULT_MAX_RETRY)),
+        timeout=math.ceil(timeout) if timeout or deadline else DEFAULT_TIMEOUT,
+        deadline=int(deadline),
+        unique_key=unique_key(queue, task_type, body) if unique_for else "",
+        retention=math.ceil(_duration("retention", given)),
+        group_key=check_name("group", given["group"]) if "group" in given else "",
+        headers=_headers(given.get("headers", {})),
+    )
+    return NewTask(message, _process_at(given, now), unique_for)
+
+
+def unique_key(queue: str, task_type: str, payload: bytes | None) -> str:
+    """The full name of the lock of a unique task, as asynq makes it; a payload of None is another one than none."""
+    digest = "" if payload is None else hashlib.md5(payload, usedforsecurity=False).hexdigest()
+    return f"asynq:{{{queue}}}:unique:{task_type}:{digest}"
+
+
+def check_name(option: str, value: object) -> str:
+    """A name that is not blank.
+
+    Raises:
+        TaskError: ``task.option.invalid``.
+    """
+    if not isinstance(value, str) or not value.strip():
+        raise _invalid(option, value, "give a text that is not blank")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _invalid(option, value, "give a text that can be written as UTF-8") from error
+    return value
+
+
+def seconds_of(option: str, value: object) -> float:
+    """A duration in seconds.
+
+    Raises:
+        TaskError: ``task.option.invalid``.
+    """
+    seconds = value.total_seconds() if isinstance(value, timedelta) else value
+    if (
+        isinstance(seconds, bool)
+        or not isinstance(seconds, (int, float))
+        or not math.isfinite(seconds)
+        or not 0 <= seconds < MAX_SECONDS
+    ):
+        raise _invalid(option, value, "give seconds, 0 or more, or a timedelta")
+    return float(seconds)
+
+
+def _content(payload: object) -> tuple[str, bytes, dict[str, Any]]:
+    if isinstance(payload, RawTask):
+        task_type, body, given = payload.type, payload.payload, {}
+    elif isinstance(payload, TaskPayload):
+        task_type, given = payload.task_type, dict(payload.task_options)
+        body = b""
+    else:
+        raise TaskError(
+            f"{type(payload).__name__} is no payload: derive it from TaskPayload, or give a RawTask",
+            kind=ErrorKind.TASK_TYPE_INVALID,
+        )
+    if not isinstance(task_type, str) or not task_type.strip():
+        raise TaskError(
+            f'{type(payload).__qualname__} has no task type: give it task_type = "task:…"',
+            kind=ErrorKind.TASK_TYPE_INVALID,
+        )
+    return task_type, body if isinstance(payload, RawTask) else encode(payload), given
+
+
+def _refuse_unknown(given: Mapping[str, Any]) -> None:
+    for name in given:
+        if name not in _NAMES:
+            raise TaskError(
+                f"there is no option {name!r}{did_you_mean(name, sorted(_NAMES))}", kind=ErrorKind.TASK_OPTION_INVALID
+            )
+
+
+def _duration(option: str, given: Mapping[str, Any]) -> float:
+    return seconds_of(option, given[option]) if option in given else 0.0
+
+
+def _instant(option: str, given: Mapping[str, Any]) -> float:
+    if option not in given:
+        return 0.0
+    value = given[option]
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise _invalid(option, value, "give a datetime with a time zone")
+        return value.timestamp()
+    return seconds_of(option, value)
+
+
+def _process_at(given: Mapping[str, Any], now: float) -> float:
+    if "process_at" in given and "process_in" in given:
+        raise _invalid("process_in", given["process_in"], "process_at is given as well: give one of the two")
+    if "process_in" in given:
+        return now + _duration("process_in", given)
+    return _instant("process_at", given)
+
+
+def _max_retry(value: object) -> int:
+    if isinstance(value, bool) or not isinstance(value, int) or value > MAX_RETRY_LIMIT:
+        raise _invalid("max_retry", value, f"give a whole number up to {MAX_RETRY_LIMIT}")
+    return max(0, value)
+
+
+def _headers(value: object) -> dict[str, str]:
+    try:
+        return dict(msgspec.convert(value, dict[str, str]))
+    except (msgspec.ValidationError, TypeError, ValueError) as error:
+        raise _invalid("headers", value, "give a mapping of texts to texts") from error
+
+
+def _invalid(option: str, value: object, what: str) -> TaskError:
+    return TaskError(f"{option}={value!r:.200}: {what}", kind=ErrorKind.TASK_OPTION_INVALID)

@@ -1,0 +1,1 @@
+"""Durable tasks: the example's payload, distributor, handlers and tree."""

@@ -1,0 +1,170 @@
+"""The broker actor on RabbitMQ: poison, outages, and what callers and the tree see of them."""
+
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import pytest
+
+from understudy.actors.broker.actor import Broker
+from understudy.actors.cache.actor import Cache
+from understudy.actors.events import ActorCrashed, ActorRestarted
+from understudy.actors.mutator.actor import Mutator
+from understudy.messages import (
+    ActorError,
+    BrokerError,
+    ConsumeNotif,
+    CountNotifs,
+    CountQueue,
+    DeadLetters,
+    DeclareQueue,
+    NotifData,
+    ProduceNotif,
+    Publish,
+    PurgeDeadLetters,
+    Refusal,
+    ReplayDeadLetters,
+)
+from understudy.supervisors.child import Child
+from understudy.supervisors.supervisor import Supervisor
+from understudy.supervisors.system import ActorSystem
+
+from .conftest import eventually
+
+BROKER, MUTATOR = "notifications/broker", "notifications/mutator"
+
+
+class Choosy(Mutator):
+    """Refuses what is poison, and counts how often it was asked."""
+
+    asked: ClassVar[Counter[str]] = Counter()
+    cured = False
+
+    def store(self, requests: Any) -> None:
+        good = []
+        for request in requests:
+            notif = request.message.message
+            Choosy.asked[notif.id] += 1
+            if notif.action_data == "poison" and not Choosy.cured:
+                request.fail(Refusal("it is poison"))
+            else:
+                good.append(request)
+        if good:
+            super().store(good)
+
+
+@contextmanager
+def pipeline(url: str, store: str = "sqlite:///:memory:", limit: int | None = None) -> Iterator[ActorSystem]:
+    Choosy.asked, Choosy.cured = Counter(), False
+    tree = Supervisor(
+        "notifications",
+        children=[
+            Child(Choosy, name="mutator", args=(store,)),
+            Child(Cache, name="cache"),
+            Child(Broker, name="broker", args=(url,)),
+        ],
+    )
+    with ActorSystem("shop", tree) as system:
+        wish = ConsumeNotif(
+            queue="TestOnion",
+            exchange_name="SavageEx",
+            tag="cons_tag0",
+            redis_cache_exp=300,
+            cache_on_redis=True,
+            store_in_db=True,
+            delivery_limit=limit,
+        )
+        system.ask(BROKER, wish, timeout=30)
+        yield system
+
+
+def produced(number: int, data: Any = None) -> ProduceNotif:
+    notif = NotifData(
+        id=str(number), receiver_info=str(number % 50), action_data=data, actioner_info="2", fired_at=1714316645
+    )
+    return ProduceNotif(notif_data=notif, exchange_name="SavageEx")
+
+
+@pytest.mark.parametrize(("total", "every"), [(10_000, 100)])
+def test_poison_ends_among_the_dead_letters_once_each_after_exactly_the_limit(
+    amqp_url: str, tmp_path: Any, total: int, every: int
+) -> None:
+    """A hundred poisonous notifications among ten thousand; the others are stored."""
+    poison = {str(number) for number in range(0, total, every)}
+    with pipeline(amqp_url, f"sqlite:///{tmp_path}/store.db", limit=3) as system:
+        pending = [
+            system.ask(BROKER, produced(number, "poison" if str(number) in poison else None), block=False, timeout=100)
+            for number in range(total)
+        ]
+        for future in pending:
+            future.get(timeout=100)
+        wait_for(lambda: system.ask(BROKER, CountQueue("TestOnion"), timeout=30).dead >= len(poison))
+        wait_for(lambda: system.ask(MUTATOR, CountNotifs(), timeout=30) >= total - len(poison))
+        wait_for(lambda: system.ask(BROKER, CountQueue("TestOnion"), timeout=30).unsettled == 0)
+        letters = system.ask(BROKER, DeadLetters("TestOnion", 1_000), timeout=30)
+        assert sorted(letter.message_id for letter in letters) == sorted(poison)
+        assert {(letter.attempts, letter.reason) for letter in letters} == {(4, "delivery_limit")}
+        assert {letter.exchange for letter in letters} == {"SavageEx"}
+        assert system.ask(MUTATOR, CountNotifs(), timeout=30) == total - len(poison)
+        assert {Choosy.asked[message_id] for message_id in poison} == {4}
+        # They are put back when the cause is mended, and are then done like any other.
+        Choosy.cured = True
+        assert system.ask(BROKER, ReplayDeadLetters("TestOnion"), timeout=30) == len(poison)
+        wait_for(lambda: system.ask(MUTATOR, CountNotifs(), timeout=30) == total)
+        assert system.ask(BROKER, PurgeDeadLetters("TestOnion"), timeout=30) == 0
+
+
+def wait_for(true: Any) -> None:
+    end = time.monotonic() + 100
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def test_a_lost_server_is_a_restart_of_the_connection_and_a_code_for_each_caller(private_rabbitmq: Any) -> None:
+    """Nobody waits past the deadline; the broker actor lives on; when the server is back, so is everything."""
+    with pipeline(private_rabbitmq.url) as system:
+        crashed: list[str] = []
+        restarted: list[str] = []
+        system.events.subscribe(ActorCrashed, lambda event: crashed.append(event.path))
+        system.events.subscribe(ActorRestarted, lambda event: restarted.append(event.path))
+        system.ask(BROKER, produced(1), timeout=5)
+        private_rabbitmq.kill()
+        eventually(lambda: crashed != [])
+        for message in (produced(2), Publish("", "TestOnion", b""), DeclareQueue("other"), CountQueue("TestOnion")):
+            begun = time.monotonic()
+            with pytest.raises(ActorError) as caught:
+                system.ask(BROKER, message, timeout=1.5)
+            assert time.monotonic() - begun < 2.0
+            assert isinstance(caught.value, BrokerError)
+            assert caught.value.kind == "broker.unavailable"
+        kept = system.ask(BROKER, produced(3), block=False, timeout=60)  # time enough for the server to come back
+        private_rabbitmq.start()
+        kept.get(timeout=60)
+        eventually(lambda: f"{BROKER}/connection" in restarted)
+        wait_for(lambda: system.ask(MUTATOR, CountNotifs(), timeout=5) >= 2)
+        assert set(crashed) == {f"{BROKER}/connection"}
+        assert system.lookup(BROKER).incarnation == 1
+
+
+def test_a_broker_that_starts_before_its_server_begins_to_work_when_that_is_there(private_rabbitmq: Any) -> None:
+    private_rabbitmq.kill()
+    with ActorSystem(
+        "shop", Supervisor("top", children=[Child(Broker, name="broker", args=(private_rabbitmq.url,))])
+    ) as s:
+        with pytest.raises(BrokerError) as caught:
+            s.ask("top/broker", DeclareQueue("early"), timeout=5)
+        assert caught.value.kind == "broker.unavailable"
+        private_rabbitmq.start()
+
+        def declared() -> bool:
+            try:
+                s.ask("top/broker", DeclareQueue("early"), timeout=5)
+            except BrokerError:
+                return False
+            return True
+
+        eventually(declared)
+        s.ask("top/broker", Publish("", "early", b"x"), timeout=5)

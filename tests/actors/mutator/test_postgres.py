@@ -1,0 +1,279 @@
+"""PostgreSQL beyond the contract: migrations, rights, secrets, what the server refuses, commits nobody heard of."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import psycopg
+import pytest
+from psycopg import sql
+
+from understudy.actors.mutator.backend import Attempt
+from understudy.actors.mutator.migrating import migrate
+from understudy.actors.mutator.migrations import Migration
+from understudy.actors.mutator.postgres.migrations import POSTGRES, migrate_postgres, postgres_script
+from understudy.actors.mutator.postgres.store import PostgresStore
+from understudy.messages.errors import ActorError, StorageError, UrlInvalid
+from understudy.messages.lock import Fence
+from understudy.messages.mutator import StoreNotifEvent
+from understudy.messages.notifications import NotifData
+
+from ...servers.private import PrivatePostgres
+from ...servers.proxy import FaultyProxy
+
+Make = Callable[..., NotifData]
+SECRET = "hunter2-p%40ss"  # as it stands in a URL
+BARE_SECRET = "hunter2-p@ss"
+
+
+@pytest.fixture
+def db(postgres_url: str) -> Iterator[psycopg.Connection]:
+    """A plain connection to an empty database, as a migration gets it."""
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        yield connection
+
+
+def events(make_notif: Make, *nids: str, **given: Any) -> list[StoreNotifEvent]:
+    return [StoreNotifEvent(message=make_notif(nid, **given)) for nid in nids]
+
+
+# --- migrations
+
+
+def tables(db: psycopg.Connection) -> set[str]:
+    return {name for (name,) in db.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")}
+
+
+def test_each_migration_is_applied_once(db: psycopg.Connection) -> None:
+    assert migrate_postgres(db) == [step.number for step in POSTGRES]
+    assert migrate_postgres(db) == []
+    assert tables(db) == {"notifs", "fences", "statements_done", "understudy_migrations"}
+
+
+def test_only_what_is_missing_is_applied(db: psycopg.Connection) -> None:
+    migrate_postgres(db, POSTGRES[:1])
+    assert migrate_postgres(db) == [2, 3]
+
+
+def test_migrations_are_numbered_without_gaps_and_their_text_is_frozen() -> None:
+    assert [step.number for step in POSTGRES] == list(range(1, len(POSTGRES) + 1))
+    frozen = ["fca6d2767687", "a9af8ca35ec7", "2f360ea792fa"]
+    assert [step.digest[:12] for step in POSTGRES] == frozen, "append a migration, never edit one"
+
+
+def test_a_migration_that_fails_leaves_the_schema_as_it_was(db: psycopg.Connection) -> None:
+    broken = Migration(len(POSTGRES) + 1, "broken", ("CREATE TABLE half (a INT)", "CREATE TABEL typo (a INT)"))
+    with pytest.raises(StorageError, match=r"migration \d+ \(broken\): ") as caught:
+        migrate_postgres(db, (*POSTGRES, broken))
+    assert caught.value.kind == "storage.migration.failed"
+    assert tables(db) == set()
+
+
+def test_an_edited_migration_and_one_of_a_later_version_are_refused(db: psycopg.Connection) -> None:
+    later = Migration(len(POSTGRES) + 1, "from the future", ("CREATE TABLE future (a INT)",))
+    migrate_postgres(db, (*POSTGRES, later))
+    with pytest.raises(StorageError, match="from the future"):
+        migrate_postgres(db)
+    edited = replace(POSTGRES[1], statements=("CREATE TABLE fences (lock TEXT)",))
+    with pytest.raises(StorageError, match=r"migration 2 .* was edited"):
+        migrate_postgres(db, (POSTGRES[0], edited, *POSTGRES[2:], later))
+
+
+def test_of_many_that_migrate_at_once_one_does_the_work(postgres_url: str) -> None:
+    with ThreadPoolExecutor(8) as threads:
+        applied = [each.result() for each in [threads.submit(migrate, postgres_url) for _ in range(8)]]
+    assert sorted(applied)[-1] == [(step.number, step.name) for step in POSTGRES]
+    assert applied.count([]) == 7
+
+
+def test_the_script_does_what_the_command_does(postgres_url: str) -> None:
+    psql = ["psql", "-q", "-v", "ON_ERROR_STOP=1", postgres_url]
+    subprocess.run(psql, input=postgres_script(), text=True, check=True, timeout=60, stdout=subprocess.DEVNULL)
+    assert migrate(postgres_url) == []
+    PostgresStore(postgres_url).close()
+
+
+# --- what the server refuses
+
+
+def test_rows_that_the_server_refuses_fail_alone(db: psycopg.Connection, postgres_url: str, make_notif: Make) -> None:
+    """The client cannot know beforehand: a trigger and a constraint of the user's turn some down."""
+    store = PostgresStore(postgres_url)
+    db.execute("ALTER TABLE notifs ADD CHECK (actioner_info <> 'banned')")
+    db.execute(
+        "CREATE FUNCTION picky() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN IF NEW.nid LIKE 'bad%' THEN RAISE EXCEPTION 'no bad ones'; END IF; RETURN NEW; END $$"
+    )
+    db.execute("CREATE TRIGGER picky BEFORE INSERT ON notifs FOR EACH ROW EXECUTE FUNCTION picky()")
+    batch = events(make_notif, *(f"{'bad' if number % 7 == 3 else 'good'}{number}" for number in range(100)))
+    batch.insert(50, *events(make_notif, "banned", actioner_info="banned"))
+    batch.insert(60, *events(make_notif, "good1"))
+    batch[20] = StoreNotifEvent(message=batch[20].message, fence=Fence("lock", 5))
+    batch[30] = StoreNotifEvent(message=batch[30].message, fence=Fence("lock", 4))
+    outcomes = store.store(batch, lambda: None)
+    refused = {place: str(outcome.kind) for place, outcome in enumerate(outcomes) if isinstance(outcome, StorageError)}
+    bad = [place for place, event in enumerate(batch) if event.message.id[:3] in ("bad", "ban")]
+    assert refused == {**dict.fromkeys(bad, "storage.row.invalid"), 30: "storage.fencing.stale"}
+    assert [outcome for outcome in outcomes if isinstance(outcome, bool)].count(False) == 1
+    assert outcomes[60] is False
+    assert store.count(None) == outcomes.count(True)
+    assert "no bad ones" in str(outcomes[bad[0]])
+    store.close()
+
+
+def test_a_schema_that_somebody_broke_fails_the_batch_and_keeps_nothing(
+    db: psycopg.Connection, postgres_url: str, make_notif: Make
+) -> None:
+    store = PostgresStore(postgres_url)
+    db.execute("ALTER TABLE notifs RENAME COLUMN actioner_info TO oops")
+    for outcome in store.store(events(make_notif, "a", "b"), lambda: None):
+        assert isinstance(outcome, StorageError)
+        assert outcome.kind == "storage.postgres.failed"
+    db.execute("ALTER TABLE notifs RENAME COLUMN oops TO actioner_info")
+    assert store.store(events(make_notif, "a", "b"), lambda: None) == [True, True]
+    store.close()
+
+
+def test_writers_in_opposite_order_get_through(postgres_url: str, make_notif: Make) -> None:
+    """Each waits for a row of the other: the server ends one of the two, which is then repeated."""
+    stores = [PostgresStore(postgres_url) for _ in range(2)]
+    outcomes: list[Any] = []
+
+    def work(store: PostgresStore, *, backwards: bool) -> None:
+        for turn in range(20):
+            nids = [f"{turn}-{number}" for number in range(200)]
+            outcomes.extend(store.store(events(make_notif, *(nids[::-1] if backwards else nids)), lambda: None))
+
+    threads = [
+        threading.Thread(target=work, args=(store,), kwargs={"backwards": bool(number)})
+        for number, store in enumerate(stores)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert outcomes.count(True) == outcomes.count(False) == 20 * 200
+    assert stores[0].count(None) == 20 * 200
+    for store in stores:
+        store.close()
+
+
+# --- commits of which nobody heard
+
+
+@pytest.mark.parametrize("fence", [None, Fence("lock", 3)])
+def test_a_commit_whose_answer_was_lost_is_recognised(
+    postgres_url: str, new_proxy: Callable[[str], FaultyProxy], make_notif: Make, fence: Fence | None
+) -> None:
+    """The proxy cuts the answer at every byte: each row is added by the request that added it, once."""
+    proxy = new_proxy(postgres_url)
+    store, plain = PostgresStore(proxy.url), PostgresStore(postgres_url)
+    plain.store(events(make_notif, "known"), lambda: None)
+    again = 0
+    for cut in range(0, 240, 8):
+        batch = [StoreNotifEvent(message=make_notif(nid), fence=fence) for nid in (f"{cut}-a", "known", f"{cut}-b")]
+        attempts: list[int] = []
+        healing = threading.Timer(0.1, proxy.heal)
+
+        def fail_once(cut: int = cut, attempts: list[int] = attempts, healing: threading.Timer = healing) -> None:
+            """Called before the commit is sent."""
+            if not attempts:
+                proxy.cut_replies(cut)
+                healing.start()
+            attempts.append(cut)
+
+        assert store.store(batch, fail_once, Attempt(timeout=20)) == [True, False, True]
+        again += len(attempts) > 1
+        healing.join()
+    assert again > 5
+    assert plain.count(None) == 1 + 2 * 30
+    store.close()
+    plain.close()
+
+
+# --- rights, secrets, URLs
+
+
+@pytest.fixture
+def guarded(private_postgres: PrivatePostgres) -> str:
+    """Host and port of a server that asks the user `ada` for her password."""
+    rules = private_postgres.folder / "data" / "pg_hba.conf"
+    rules.write_text("host all postgres 127.0.0.1/32 trust\nhost all ada 127.0.0.1/32 scram-sha-256\n")
+    with psycopg.connect(private_postgres.url, autocommit=True) as db:
+        db.execute("DROP SCHEMA public CASCADE")
+        db.execute("CREATE SCHEMA public")
+        if not db.execute("SELECT 1 FROM pg_roles WHERE rolname = 'ada'").fetchall():
+            db.execute(sql.SQL("CREATE ROLE ada LOGIN PASSWORD {}").format(BARE_SECRET))
+        db.execute("SELECT pg_reload_conf()")
+    return f"127.0.0.1:{private_postgres.port}"
+
+
+def everything_said(error: ActorError, log: pytest.LogCaptureFixture) -> str:
+    return f"{error!r} {error} {error.response.to_json()!r} {error.response!r} {log.text}"
+
+
+@pytest.mark.parametrize(
+    ("user", "database", "says"),
+    [
+        ("ada:wrong-{secret}", "postgres", "password authentication failed"),
+        ("ada", "postgres", "no password supplied"),
+        ("bob:{secret}", "postgres", "no pg_hba.conf entry"),
+        ("ada:{secret}", "nowhere", "does not exist"),
+    ],
+)
+def test_wrong_credentials_have_a_code_and_say_no_secret(
+    guarded: str, caplog: pytest.LogCaptureFixture, user: str, database: str, says: str
+) -> None:
+    with pytest.raises(StorageError, match=says) as caught:
+        PostgresStore(f"postgresql://{user.format(secret=SECRET)}@{guarded}/{database}")
+    assert caught.value.kind == "storage.postgres.denied"
+    assert not caught.value.response.retryable
+    said = everything_said(caught.value, caplog)
+    assert BARE_SECRET not in said
+    assert SECRET not in said
+
+
+def test_a_database_without_rights_refuses_each_thing_with_a_code(
+    guarded: str, private_postgres: PrivatePostgres, caplog: pytest.LogCaptureFixture, make_notif: Make
+) -> None:
+    url = f"postgresql://ada:{SECRET}@{guarded}/postgres"
+    with pytest.raises(StorageError) as caught:  # she may not make the tables
+        PostgresStore(url)
+    assert caught.value.kind == "storage.postgres.denied"
+    assert BARE_SECRET not in everything_said(caught.value, caplog)
+    migrate(private_postgres.url)
+    with psycopg.connect(private_postgres.url, autocommit=True) as db:
+        db.execute("GRANT USAGE ON SCHEMA public TO ada")
+        db.execute("GRANT SELECT ON understudy_migrations, notifs TO ada")
+    store = PostgresStore(url)  # a schema that is up to date is only looked at
+    assert store.count(None) == 0
+    (refused,) = store.store(events(make_notif, "a"), lambda: None)
+    assert isinstance(refused, StorageError)
+    assert refused.kind == "storage.postgres.denied"
+    assert BARE_SECRET not in everything_said(refused, caplog)
+    with psycopg.connect(private_postgres.url, autocommit=True) as db:
+        db.execute("GRANT INSERT ON notifs TO ada")
+    assert store.store(events(make_notif, "a"), lambda: None) == [True]
+    store.close()
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "ada:hunt%zzer2@h/x",
+        "ada:hunter2@h:port/x",
+        "ada:hunter2@h/x?no_such=1",
+        "ada:hunter2@[h/x",
+        "ada:hunter2@h/\ud800",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_refused_without_repeating_it(rest: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(ActorError) as caught:
+        PostgresStore(f"postgresql://{rest}")
+    assert isinstance(caught.value, (UrlInvalid, StorageError))
+    assert "hunt" not in everything_said(caught.value, caplog)

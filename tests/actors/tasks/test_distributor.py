@@ -1,0 +1,105 @@
+"""Distributing: what a program gives to the distributor is stored, or refused with a coded error."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from understudy import ActorSystem, Child, Supervisor
+from understudy.actors.tasks.distributor import ActorTaskDistributor, Distributor
+from understudy.messages.errors import CodecError, StorageError, TaskDuplicate, TaskError, TaskIdConflict
+from understudy.messages.tasks import DistributeTask, RawTask, TaskInfo, TaskPayload, TaskState
+
+
+class Mail(TaskPayload[None]):
+    task_type = "task:mail"
+
+    to: str
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Iterator[ActorTaskDistributor]:
+    tree = Supervisor("tasks", children=[Child(Distributor, (f"sqlite:///{tmp_path}/t.db",), name="distributor")])
+    with ActorSystem("test", tree) as system:
+        yield ActorTaskDistributor(system.lookup("tasks/distributor"))
+
+
+def test_every_option_is_taken(tasks: ActorTaskDistributor) -> None:
+    """And the answer says where the task stands."""
+    info = tasks.distribute(
+        Mail("ada"),
+        max_retry=10,
+        process_in=5,
+        queue="critical",
+        task_id="m1",
+        timeout=30,
+        unique=60,
+        retention=3600,
+        headers={"trace": "1"},
+    )
+    assert (info.id, info.queue, info.state, info.type) == ("m1", "critical", TaskState.SCHEDULED, "task:mail")
+    message = info.message
+    assert (message.max_retry, message.timeout, message.retention, message.headers) == (10, 30, 3600, {"trace": "1"})
+    assert message.payload == b'{"to":"ada"}'
+    assert message.unique_key.startswith("asynq:{critical}:unique:task:mail:")
+
+
+def test_a_coroutine_distributes_without_blocking_its_loop(tasks: ActorTaskDistributor) -> None:
+    """It awaits the answer."""
+    info = asyncio.run(tasks.distribute_async(Mail("ada"), queue="mail"))
+    assert (info.state, info.queue) == (TaskState.PENDING, "mail")
+
+
+def test_a_refused_task_raises_why(tasks: ActorTaskDistributor) -> None:
+    """And the distributor lives."""
+    tasks.distribute(Mail("a"), task_id="t", unique=60)
+    with pytest.raises(TaskDuplicate):
+        tasks.distribute(Mail("a"), unique=60)
+    with pytest.raises(TaskIdConflict):
+        tasks.distribute(Mail("b"), task_id="t")
+    with pytest.raises(TaskError, match="queue"):
+        tasks.distribute(Mail("a"), queue=" ")
+    with pytest.raises(TaskError, match="max_retry"):
+        tasks.distribute(Mail("a"), max_retrys=3)  # type: ignore[call-arg]  # pyright: ignore[reportCallIssue]
+    with pytest.raises(CodecError):
+        tasks.distribute(Mail("x" * 2 * 2**20))
+    with pytest.raises(TaskError):
+        tasks.distribute("no payload")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    assert tasks.distribute(Mail("c")).state == TaskState.PENDING
+    assert tasks._distributor.incarnation == 1
+
+
+def test_a_batch_is_stored_in_one_step_and_answered_one_by_one(tasks: ActorTaskDistributor) -> None:
+    """A task that is refused does not keep the others out."""
+    outcomes = tasks.distribute_batch(
+        [
+            DistributeTask(Mail("a"), {"task_id": "t"}),
+            DistributeTask(Mail("b"), {"task_id": "t"}),
+            DistributeTask(RawTask("raw", b"\x00"), {"queue": " "}),
+            DistributeTask(RawTask("raw", b"\x00")),
+        ]
+    )
+    kinds = [str(each.state) if isinstance(each, TaskInfo) else str(each.kind) for each in outcomes]
+    assert kinds == ["pending", "task.id.conflict", "task.option.invalid", "pending"]
+    assert tasks.distribute_batch([]) == []
+
+
+def test_a_store_that_cannot_be_written_is_told_to_everybody(tmp_path: Path) -> None:
+    """To each of a batch, and nothing was stored."""
+    import sqlite3
+
+    path = tmp_path / "t.db"
+    tree = Supervisor("tasks", children=[Child(Distributor, (f"sqlite:///{path}",), name="distributor")])
+    with ActorSystem("test", tree) as system:
+        tasks = ActorTaskDistributor(system.lookup("tasks/distributor"))
+        db = sqlite3.connect(path)
+        with db:
+            db.execute("DROP TABLE task_tasks")
+        db.close()
+        with pytest.raises(StorageError):
+            tasks.distribute(Mail("a"))
+        with pytest.raises(StorageError):
+            tasks.distribute_batch([DistributeTask(Mail("a"))])
