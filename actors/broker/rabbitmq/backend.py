@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from ....messages.broker import DeadLetter, QueueCounts
@@ -240,7 +241,7 @@ class RabbitBroker:
                 self._loop.stop()
 
         for link in links:
-            link.close(closed)
+            self._loop.guard(partial(link.close, closed))
 
     # --- the connections' lives --------------------------------------------------------------------------------
 

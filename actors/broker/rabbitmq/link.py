@@ -96,6 +96,7 @@ class Link:
         self._attempts = 0
         self._since = time.monotonic()
         self._timer: Any = None
+        self._closing = False
         self._closed: Callable[[], None] | None = None
         self.error: BrokerError | None = None
         """Why there is no connection, if that is known."""
@@ -135,17 +136,19 @@ class Link:
 
     def close(self, closed: Callable[[], None]) -> None:
         """End it for good; `closed` is called once when that has happened."""
-        self._closed = closed
+        self._closing, self._closed = True, closed
         self._loop.cancel(self._timer)
         connection = self._open or self._opening
         if connection is None:
             self._over()
             return
-        if connection is self._open:
-            self._timer = self._loop.after(CLOSE_TIMEOUT, lambda: self._abort(connection, "close was not answered"))
-            connection.close()
-        else:
+        # Whatever pika makes of it, `closed` is called: who waits for the end of one link has another to close.
+        self._timer = self._loop.after(CLOSE_TIMEOUT, lambda: self._end(connection, "close was not answered"))
+        if connection is self._opening:
             self._abort(connection, "closed")
+        elif connection.is_open:
+            connection.close()
+        # else it was just lost, and pika, which tells the channels first, is about to tell us.
 
     # --- what pika calls ---------------------------------------------------------------------------------------
 
@@ -176,7 +179,7 @@ class Link:
         if was_open:
             self._attempts = 0 if now - self._since >= STEADY else self._attempts
             self._since = now
-        if self._closed is not None:
+        if self._closing:
             self._over()
             return
         self.error = _translate(reason, self._address)
@@ -195,6 +198,10 @@ class Link:
         # pika has no public way to end a connection without the server's consent, which a server that is stalled
         # or blocks us never gives. Its own heartbeat checker ends dead connections in this way.
         connection._terminate_stream(Dropped(reason))
+
+    def _end(self, connection: Any, reason: str) -> None:
+        self._loop.guard(lambda: self._abort(connection, reason))
+        self._over()
 
     def _over(self) -> None:
         closed, self._closed = self._closed, None

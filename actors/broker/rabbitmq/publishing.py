@@ -38,6 +38,8 @@ MARGIN: Final = 0.1
 SUSPICION: Final = 1.0
 """Seconds for which a server that had blocked us before a reconnect is thought to do so still."""
 
+ASK_AGAIN: Final = 0.1
+"""Seconds until it is asked again whether an exchange exists, when the last time there was no answer."""
 
 NO_ANSWER: Final = 20.0
 """Seconds without any answer, while messages wait for one, after which the connection is taken for dead."""
@@ -298,26 +300,30 @@ class Publisher:
             waiting.append(pending)
             return
         self._asking[exchange] = [pending]
+        self._ask(exchange)
+
+    def _ask(self, exchange: str) -> None:
+        if not self._asking.get(exchange):
+            self._asking.pop(exchange, None)
+            return
 
         def look() -> Steps[None]:
             yield lambda channel, then: channel.exchange_declare(exchange, passive=True, callback=then)
 
         def then(_: Any, error: BrokerError | None) -> None:
-            waiting = self._asking.pop(exchange, [])
             if error is None:
                 self._known.add(exchange)
+                # They came before everything that is still in the backlog for this exchange.
+                self._backlog.extendleft(reversed(self._asking.pop(exchange, [])))
+                self._flow()
             elif error.kind in (ErrorKind.EXCHANGE_UNKNOWN, ErrorKind.BROKER_REFUSED):
-                for each in waiting:
+                for each in self._asking.pop(exchange, []):
                     where = f"publish to {exchange!r} with routing key {each.publication.routing_key!r}"
                     text = "no such exchange" if error.kind is ErrorKind.EXCHANGE_UNKNOWN else str(error)
                     self._settle(each, _error(f"{where}: {text}", error.kind, each.publication))
-                return
-            # They came before everything that is still in the backlog for this exchange.
-            self._backlog.extendleft(reversed(waiting))
-            if error is None:
-                self._flow()
             else:
-                self._loop.after(0.1, self._flow)
+                # It may have failed on the spot: whoever is just filling the window must not find them there again.
+                self._loop.after(ASK_AGAIN, lambda: self._ask(exchange))
 
         self._lookup.start(f"look for exchange {exchange!r}", look, then)
 

@@ -16,13 +16,15 @@ from .conftest import PATIENCE
 
 @contextmanager
 def connected(url: str, ledger: Ledger | None = None) -> Iterator[RabbitBroker]:
-    """A client of the server at ``url``."""
+    """A client of the server at ``url``; in the end it is gone, with its thread, however the server is."""
     scheme, _, rest = url.partition("://")
     broker = RabbitBroker(parse_url(scheme, rest), ledger)
     try:
         yield broker
     finally:
         broker.close()
+    broker._loop._thread.join(PATIENCE)
+    assert not broker._loop._thread.is_alive(), "it was closed, and lives on"
 
 
 class Outcomes:

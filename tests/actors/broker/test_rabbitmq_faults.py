@@ -1,6 +1,7 @@
 """The RabbitMQ backend when the server, or the way to it, fails."""
 
 import random
+import threading
 import time
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -201,6 +202,47 @@ def test_a_way_that_is_silent_for_long_is_given_up_and_found_again(
         outcomes.wait(100)
         assert time.monotonic() - healed < HEALING
         assert set(outcomes.kinds.values()) == {"confirmed"}
+
+
+@pytest.mark.parametrize("lost", ["consuming", "both"])
+def test_a_client_that_is_closed_while_its_server_goes_away_leaves_nothing_running(
+    private_rabbitmq: Any, lost: str
+) -> None:
+    """Its channel is told of the loss before the connection is: what follows from that must not end the end."""
+    with connected(private_rabbitmq.url) as broker:
+        broker.declare_queue(Queue("closing"))
+        Collector(broker, "closing")
+        links = [broker._consuming, broker._publishing] if lost == "both" else [broker._consuming]
+        channel = next(iter(broker._consumers._consumers.values())).channel
+        told = threading.Event()
+
+        def lose() -> None:
+            # As the server's death does: pika calls the channel's callbacks first, then the connection's.
+            channel.add_on_close_callback(lambda *_: told.set())
+            for link in links:
+                link.drop("lost")
+
+        private_rabbitmq.pause()
+        closing = threading.Thread(target=broker.close)
+        closing.start()
+        eventually(lambda: not broker._consumers._consumers)
+        broker._loop.submit(lose)
+        closing.join(PATIENCE)
+        assert told.is_set()
+        assert not closing.is_alive()
+        private_rabbitmq.resume()
+
+
+def test_what_waits_for_an_exchange_that_cannot_be_looked_for_is_answered_at_the_end(amqp_url: str) -> None:
+    """Where looking fails on the spot the loop goes on: the end comes, and everyone hears of it."""
+    with connected(amqp_url) as broker:
+        broker.declare_exchange(Exchange("late", "fanout"))
+        broker._loop.submit(broker._operations.close)
+        outcomes = Outcomes()
+        broker.publish([Publication("late", "", b"", "1"), Publication("late", "", b"", "2")], outcomes.reporter())
+        broker.close()
+        outcomes.wait(2)
+        assert set(outcomes.kinds.values()) == {"broker.closed"}
 
 
 def works(broker: Any, queue: str) -> bool:
