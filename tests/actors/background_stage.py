@@ -8,7 +8,7 @@ from typing import Any
 
 from understudy import Actor, ActorRef, Message, handles
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 """Seconds after which something that should happen at once counts as never happening."""
 
 

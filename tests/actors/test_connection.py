@@ -24,7 +24,7 @@ from understudy.actors.service import ServiceActor
 from understudy.supervisors import parts
 from understudy.supervisors.backoff import Backoff
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 class FakeServer:

@@ -10,7 +10,7 @@ import pytest
 from understudy import Actor, ActorRef, ActorSystem, Child, Message, Supervisor, handles
 from understudy.actors.events import ShutdownError
 
-PATIENCE = 30.0
+PATIENCE = 60.0
 
 
 class Hold(Message[None]):

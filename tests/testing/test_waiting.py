@@ -236,8 +236,13 @@ def test_several_threads_may_wait_at_once(simulation: SimulatedDispatcher) -> No
 # --- coroutines ------------------------------------------------------------------------------------------
 
 
-def test_an_interrupted_wait_leaves_the_simulation_usable(simulation: SimulatedDispatcher) -> None:
+def test_an_interrupted_wait_leaves_the_simulation_usable(
+    simulation: SimulatedDispatcher, request: pytest.FixtureRequest
+) -> None:
     """Ctrl-C, or the time-out of a test, reaches the thread that waits while a handler runs on another one."""
+    # Whoever runs the suite in a shell's background has Ctrl-C ignored.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    request.addfinalizer(lambda: signal.signal(signal.SIGINT, before))
 
     class Interrupting(Actor):
         @handles

@@ -14,7 +14,7 @@ from understudy.actors.broker.topology import Binding, Exchange, Queue
 from understudy.messages.broker import HeaderValue
 from understudy.messages.errors import BrokerError
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which a broker that should have answered counts as hung; no test waits for it to pass."""
 
 

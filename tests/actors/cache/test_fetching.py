@@ -12,7 +12,7 @@ from understudy import Actor, ActorSystem, handles
 from understudy.actors.cache.actor import Cache
 from understudy.messages import ActorError, CacheError, CacheFetch, CacheGet, CacheRemaining, Message, UnknownActor
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Make(Message[Any]):

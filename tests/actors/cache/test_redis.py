@@ -24,7 +24,7 @@ from ...servers.process import poll
 from ...servers.proxy import FaultyProxy
 
 OPERATIONS, WAVES = 10_000, 40
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 @pytest.fixture

@@ -36,7 +36,7 @@ from ...servers.availability import unavailable
 from ...servers.private import PrivateRedis
 from ...servers.process import free_port, poll
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 KEYS = [f"key {number}" for number in range(60)] + ["{}", "a}b{", "", "{tag}x", "é\r\n\0"]
 
 

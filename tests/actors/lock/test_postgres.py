@@ -20,7 +20,7 @@ from understudy.messages import AcquireLock, ActorError, LeaseLost, LockError, L
 from ...servers.private import PrivatePostgres
 from ...servers.process import poll
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 
 
 class Client:

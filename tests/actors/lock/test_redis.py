@@ -30,7 +30,7 @@ from ...servers.private import PrivateRedis
 from ...servers.process import poll
 from ...servers.proxy import FaultyProxy
 
-PATIENCE = 20.0
+PATIENCE = 60.0
 CYCLES, THREADS = 5_000, 4
 
 

@@ -19,7 +19,7 @@ from understudy.actors.tasks.settings import ProcessorSettings
 from understudy.messages.errors import TaskError
 from understudy.messages.tasks import RawTask, TaskInfo
 
-PATIENCE = 15.0
+PATIENCE = 60.0
 
 
 class Stage:
