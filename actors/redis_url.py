@@ -10,6 +10,8 @@
 - ``timeout``: seconds that a request without a deadline may take (3);
 - ``ssl_ca_certs``, ``ssl_certfile``, ``ssl_keyfile``: paths; ``ssl_cert_reqs``: ``required`` (the default) or ``none``;
 - ``sentinel_username``, ``sentinel_password``: the Sentinels' own credentials, where they have any.
+
+A ``?`` in a password is written ``%3F``; ``@`` and ``/`` may stand as they are.
 """
 
 from __future__ import annotations
@@ -171,6 +173,9 @@ def _seconds(text: str) -> float:
 
 
 def _options(query: str) -> dict[str, str]:
+    if "@" in query:
+        # Perhaps a password's end: nothing of it may be repeated.
+        raise _Wrong("an '@' after the '?': write %40 for it in an option, and %3F for a '?' in a password")
     found: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
         if name not in _OPTIONS:

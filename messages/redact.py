@@ -16,8 +16,13 @@ MAX_NOTE = 40
 # In all of these every repetition has a bound, so that no text makes them take more than linear time.
 #
 # scheme://user:password@host; the user stays, for "which account was refused?" is the first question.
-# Greedy, up to the last "@": a password may hold "@" and "/". Digits before a path are a port.
-_URL_CREDENTIALS = r"(?<=://)([^\s/?#:@'\"]{0,256}):(?!\d{1,5}[/?#])[^\s'\"]{0,512}@"
+# Greedy, up to the last "@": a password may hold "@", "/" and, between letters, a quote. Digits before a path are a
+# port where HTTP is spoken; elsewhere nothing after a port has an "@", so they are the beginning of a password.
+_USER = r"[^\s/?#:@'\"]{0,256}"
+_URL_CREDENTIALS = (
+    rf"(?i)(?<=://)(?:(?<!http://)(?<!https://)|(?!{_USER}:\d{{1,5}}[/?#]))({_USER}):"
+    r"(?:[^\s'\"]|(?<=\w)['\"](?=\w)){0,512}@"
+)
 # An account without a password is a token where HTTP is spoken.
 _URL_TOKEN = r"(?i)\b(https?://)[^\s/?#:@'\"]{1,256}@"
 _NAMED_SECRET = r"""(?ix)

@@ -108,15 +108,16 @@ class Target:
     def __init__(self, url: str) -> None:
         options: dict[str, Any] | None = None
         with suppress(psycopg.Error, UnicodeError, ValueError):
-            options = conninfo_to_dict(url)
+            options = conninfo_to_dict(url) if _is_divided_as_written(url) else None
         # Raised outside of the block, without libpq's error, which quotes the part that it does not like.
         if options is None:
             raise UrlInvalid(
                 "store: this is no URL that PostgreSQL's client can read: write "
-                "postgresql://user:password@host:port/database?option=value with special characters percent-encoded"
+                "postgresql://user:password@host:port/database?option=value with special characters percent-encoded "
+                "(%40 for @, %2F for /)"
             )
         self._secrets = [str(options[name]) for name in ("password", "sslpassword") if options.get(name)]
-        host, port = options.get("host") or "localhost", options.get("port")
+        host, port = options.get("host") or "localhost", str(options.get("port") or "").strip(",")
         self.name = f"postgresql://{host}{f':{port}' if port else ''}/{options.get('dbname') or ''}"
         self.options: dict[str, Any] = {
             "connect_timeout": CONNECT_TIMEOUT,
@@ -156,6 +157,23 @@ class Target:
         for secret in self._secrets:
             text = text.replace(secret, MASK)
         return text
+
+
+def _is_divided_as_written(url: str) -> bool:
+    """Whether libpq takes nothing of a password for a host, a port or a database's name, and quotes it as such.
+
+    It ends the password at the first ``@``, and looks for none after a ``/``; so one that comes later was not meant to
+    divide anything. A port that is no number is the password of a URL without a host.
+    """
+    body, _, options = url.partition("://")[2].partition("?")
+    if "@" in options and "@" not in body and ":" in body:
+        return False  # the password has a "?"; libpq would read what follows as options
+    credentials, at, _ = body.partition("@")
+    place = body if "/" in credentials else body[len(credentials) + len(at) :]
+    if "@" in place:
+        return False
+    ports = str(conninfo_to_dict(url).get("port") or "")
+    return all(port.isdecimal() for port in ports.split(",") if port)
 
 
 def _text_of(error: BaseException) -> str:

@@ -292,6 +292,9 @@ def test_credentials_may_hold_what_divides_a_url() -> None:
         "redis://user:hunter2@host?prefx=a",
         "redis://user:hunter2@host?timeout=0",
         "redis://user:hunter2@host?ssl_cert_reqs=maybe",
+        "redis://user:12?hunter2@host/1",
+        "redis://user:12?timeout=1&hunter2@host",
+        "redis://user:hunter2?@host",
     ],
 )
 def test_a_url_that_cannot_be_is_refused_without_its_password(url: str) -> None:

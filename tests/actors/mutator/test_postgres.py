@@ -7,15 +7,18 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from time import monotonic
 from typing import Any
 
 import psycopg
 import pytest
 from psycopg import sql
 
+from understudy.actors.lock.postgres import PostgresLock
 from understudy.actors.mutator.backend import Attempt
 from understudy.actors.mutator.migrating import migrate
 from understudy.actors.mutator.migrations import Migration
+from understudy.actors.mutator.postgres.connection import Target
 from understudy.actors.mutator.postgres.migrations import POSTGRES, migrate_postgres, postgres_script
 from understudy.actors.mutator.postgres.store import PostgresStore
 from understudy.messages.errors import ActorError, StorageError, UrlInvalid
@@ -277,3 +280,55 @@ def test_a_url_that_cannot_be_read_is_refused_without_repeating_it(rest: str, ca
         PostgresStore(f"postgresql://{rest}")
     assert isinstance(caught.value, (UrlInvalid, StorageError))
     assert "hunt" not in everything_said(caught.value, caplog)
+
+
+@pytest.mark.parametrize(
+    "password",
+    [
+        "hunt@er2",
+        "hunt/er2",
+        "hunt@/er2",
+        "hunt/@er2",
+        "12/er2",
+        "er2@12",
+        "er2?12/@34",
+        "12?er2",
+        "12?a=er2/34",
+        "@er2",
+    ],
+)
+@pytest.mark.parametrize("database", ["127.0.0.1:1/shop", "127.0.0.1:1/shop?connect_timeout=2", "127.0.0.1"])
+def test_a_password_with_bare_marks_is_never_taken_for_a_host_or_a_database(
+    password: str, database: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """libpq ends it at the first @ or /, and would quote the rest of it as a host's or a database's name."""
+    url = f"postgresql://ada:{password}@{database}"
+    for open_it in (lambda: PostgresStore(url), lambda: PostgresLock(url, monotonic)):
+        with pytest.raises(UrlInvalid, match="percent-encoded") as caught:
+            open_it()
+        said = everything_said(caught.value, caplog)
+        assert "er2" not in said
+        assert "hunt" not in said
+
+
+def test_a_url_without_a_host_does_not_show_its_password_as_a_port() -> None:
+    with pytest.raises(UrlInvalid) as caught:
+        PostgresStore("postgresql://ada:hunter2/shop")
+    assert "hunter2" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("postgresql://ada:p%40s%2Fs@h:5432/shop", "postgresql://h:5432/shop"),
+        ("postgresql://ada@h1:1,h2:2/shop", "postgresql://h1,h2:1,2/shop"),
+        ("postgresql://h1,h2/shop", "postgresql://h1,h2/shop"),
+        ("postgresql:///shop?host=/tmp&user=ada&password=p@s/s", "postgresql:///tmp/shop"),
+        ("postgresql://h/a%40b", "postgresql://h/a@b"),
+        ("postgresql://[::1]:5432/shop", "postgresql://::1:5432/shop"),
+        ("postgresql://", "postgresql://localhost/"),
+    ],
+)
+def test_any_other_url_is_libpqs(url: str, name: str) -> None:
+    """Percent-encoded marks, several hosts, and a password among the options, where nothing divides it."""
+    assert Target(url).name == name
