@@ -41,6 +41,8 @@ FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.25
 """Seconds between two attempts, doubled from the one to the other."""
 PROBE: Final = 1.0
 """Seconds that a server may take which is not known to be there."""
+LONGEST_WAIT: Final = 1e6
+"""Seconds; a socket cannot be told to wait for ages."""
 SLOTS: Final = 16384
 """Of a Cluster."""
 SENTINEL_TIMEOUT: Final = 1.0
@@ -105,7 +107,7 @@ class _Limit(threading.local):
         left = self.at - time.monotonic()
         if left <= 0:
             raise TimeoutError("no answer in time")
-        return left
+        return min(left, LONGEST_WAIT)
 
 
 _limit = _Limit()

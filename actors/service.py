@@ -11,6 +11,8 @@ from types import TracebackType
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..messages.errors import ActorError, AskTimeout, IncarnationFenced, UrlInvalid
+from ..messages.fields import field_fault
+from ..messages.message import Message
 from . import lifecycle
 from .actor import Actor
 from .cell import Cell
@@ -31,6 +33,7 @@ class Backend(Protocol):
 
 B = TypeVar("B", bound=Backend)
 K = TypeVar("K")
+M = TypeVar("M", bound=Message[Any])
 
 Opener = Callable[[str, Embedded, Callable[[], float]], B]
 """Opens a backend: given the URL's part after ``//``, the system's embedded servers and its monotonic clock."""
@@ -192,6 +195,33 @@ class ServiceActor(Actor, Generic[B]):
             latest = max(latest, request.deadline)
         left = latest - self._cell.runtime.clock()
         return max(0.001, left - min(0.1, 0.1 * left))
+
+    # --- requests whose fields are not what they should be ----------------------------------------------------
+
+    def _refusal(self, message: Message[Any], fault: str) -> ActorError:
+        """The service's own error for a request with a field that cannot be."""
+        raise NotImplementedError(f"{type(self).__name__} does not say how it refuses {message!r}: {fault}")
+
+    def _check(self, message: Message[Any]) -> None:
+        """Refuse a request that was made with a value of a wrong type: only what comes by wire was checked before."""
+        fault = field_fault(message)
+        if fault is not None:
+            raise self._refusal(message, fault)
+
+    def _sound(self, requests: list[Request[M]], declared: type[Message[Any]] | None = None) -> list[Request[M]]:
+        """Refuse those of a batch that were made with values of wrong types; returns the others.
+
+        Args:
+            requests: the batch.
+            declared: the base whose fields are looked at, where the rest are the user's.
+        """
+        faults = [field_fault(request.message, declared) for request in requests]
+        if not any(faults):
+            return requests
+        for request, fault in zip(requests, faults, strict=True):
+            if fault is not None:
+                self._answer(request, self._refusal(request.message, fault))
+        return [request for request, fault in zip(requests, faults, strict=True) if fault is None]
 
     # --- for callbacks that come on a foreign thread -----------------------------------------------------
 

@@ -16,6 +16,7 @@ from ...messages.cache import (
     CacheSet,
 )
 from ...messages.errors import ActorError, CacheError, ErrorKind
+from ...messages.message import Message
 from ..embedded import Embedded
 from ..handlers import handles, handles_batch
 from ..request import Request
@@ -64,15 +65,20 @@ class Cache(ServiceActor[CacheBackend]):
         ],
     ) -> None:
         """Carry out what waits, in its order."""
+        requests = self._sound(requests)
         outcomes = self._backend.run([request.message for request in requests], self._time_left(requests))
         for request, outcome in zip(requests, outcomes, strict=True):
             self._answer(request, outcome)
+
+    def _refusal(self, message: Message[Any], fault: str) -> ActorError:
+        return CacheError(f"{type(message).__name__}: {fault}", kind=ErrorKind.CACHE_REQUEST_INVALID)
 
     # --- values that are made when they are missed ---------------------------------------------------------------
 
     @handles
     def fetch(self, message: CacheFetch) -> None:
         """Read a value, or have it made; answered later."""
+        self._check(message)
         request = self.defer_reply()
         flight = self._flights.get(message.key)
         if flight is None:

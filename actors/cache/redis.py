@@ -40,6 +40,8 @@ REMEMBERED: Final = b"600000"
 """Milliseconds that the outcome of a connection's last batch is kept."""
 MAX_EXPIRY: Final = 2**52
 """Milliseconds: what lasts for longer lasts for 140,000 years."""
+MOST_ITEMS: Final = 2**52
+"""Of a list: more than any server holds, and still a number in Lua."""
 DEMOTED_PAUSE: Final = 0.05
 """Seconds until the next one is asked who the master is."""
 
@@ -109,9 +111,13 @@ class RedisCache:
                 if limit < 1:
                     raise _invalid(f"limit={operation.limit!r} must be at least 1")
                 text = _json(operation.key, item)
-                return (b"a", key, (text, _utf8("item_id", item_id), b"%d" % limit, _milliseconds(expires)))
+                return (
+                    b"a",
+                    key,
+                    (text, _utf8("item_id", item_id), b"%d" % min(limit, MOST_ITEMS), _milliseconds(expires)),
+                )
             case CacheItems(last=last):
-                return (b"i", key, (b"%d" % (0 if last is None else -last),))
+                return (b"i", key, (b"%d" % (0 if last is None else -min(last, MOST_ITEMS)),))
             case CacheDelete():
                 return (b"d", key, ())
             case CacheExpire(expires=expires):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from ...messages.errors import ErrorKind, LockError, MailboxError, UnknownActor
+from ...messages.errors import ActorError, ErrorKind, LockError, MailboxError, UnknownActor
 from ...messages.lock import AcquireLock, Lease, LeaseLost, LockHolder, ReleaseLock, RenewLock
 from ...messages.message import Message
 from .. import execution
@@ -65,6 +65,7 @@ class Lock(ServiceActor[service.LockBackend]):
     @handles
     def acquire(self, message: AcquireLock) -> None:
         """Acquire a lock, now or within the time that the asker waits; answered later."""
+        self._check(message)
         holder = self._holder(message.notify)
         wish = service.Acquire(
             resource=message.name,
@@ -85,6 +86,7 @@ class Lock(ServiceActor[service.LockBackend]):
     @handles
     def renew(self, message: RenewLock) -> Lease:
         """Hold a lock for longer."""
+        self._check(message)
         lease = self._backend.renew(message.name, message.token, message.lease, self._patience())
         self._wake_in_time()
         return shown(lease, self._cell.runtime.clock())
@@ -92,6 +94,7 @@ class Lock(ServiceActor[service.LockBackend]):
     @handles
     def release(self, message: ReleaseLock) -> bool:
         """Give a lock back; False if it had been given back before."""
+        self._check(message)
         released = self._backend.release(message.name, message.token, self._patience())
         self._forget(message.name, message.token)
         self._wake_in_time()
@@ -100,6 +103,7 @@ class Lock(ServiceActor[service.LockBackend]):
     @handles
     def holder(self, message: LockHolder) -> Lease | None:
         """Who holds a lock."""
+        self._check(message)
         lease = self._backend.holder(message.name, self._patience())
         return None if lease is None else shown(lease, self._cell.runtime.clock())
 
@@ -109,6 +113,9 @@ class Lock(ServiceActor[service.LockBackend]):
         self._timer = None
         self._backend.tick()
         self._wake_in_time()
+
+    def _refusal(self, message: Message[Any], fault: str) -> ActorError:
+        return LockError(f"{type(message).__name__}: {fault}", kind=ErrorKind.LOCK_REQUEST_INVALID)
 
     # --- leases that are looked after -------------------------------------------------------------------------
 

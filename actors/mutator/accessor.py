@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
 
-from ...messages.errors import SpecInvalid, StorageError
-from ...messages.mutator import AllNotifs, CountNotifs, NotifById, NotifRow, NotifsOfOwner
-from ...messages.statements import ReadStatement
+from ...messages.errors import ActorError, ErrorKind, SpecInvalid, StorageError
+from ...messages.message import Message
+from ...messages.mutator import AllNotifs, CountNotifs, NotifById, NotifRow, NotifsOfOwner, StoreNotifEvent
+from ...messages.statements import ReadStatement, WriteStatement
 from .. import execution
 from ..embedded import Embedded
 from ..handlers import handles
@@ -45,27 +46,36 @@ class Accessor(ServiceActor[StoreBackend]):
     @handles
     def of_owner(self, message: NotifsOfOwner) -> list[NotifRow]:
         """Read the notifications of one receiver."""
+        self._check(message)
         return self._backend.of_owner(message, timeout=self._seconds_left())
 
     @handles
     def all(self, message: AllNotifs) -> list[NotifRow]:
         """Read the notifications of all receivers."""
+        self._check(message)
         return self._backend.all(message, timeout=self._seconds_left())
 
     @handles
     def by_id(self, message: NotifById) -> NotifRow | None:
         """Read one notification."""
+        self._check(message)
         return self._backend.by_id(message.id, timeout=self._seconds_left())
 
     @handles
     def count(self, message: CountNotifs) -> int:
         """Count notifications."""
+        self._check(message)
         return self._backend.count(message.owner, timeout=self._seconds_left())
 
     @handles
     def read(self, message: ReadStatement[Any]) -> Any:
         """Run a statement of the user's."""
         return self._backend.read(message, timeout=self._seconds_left())
+
+    def _refusal(self, message: Message[Any], fault: str) -> ActorError:
+        writes = isinstance(message, (StoreNotifEvent, WriteStatement))
+        kind = ErrorKind.ROW_INVALID if writes else ErrorKind.QUERY_INVALID
+        return StorageError(f"{type(message).__name__}: {fault}", kind=kind)
 
     def _seconds_left(self) -> float:
         """Seconds that the request which is being handled leaves to the store."""

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 from ...messages.errors import StorageError
+from ...messages.message import Message
 from ...messages.mutator import SeenNotif, StoreNotifEvent
 from ...messages.statements import WriteStatement
 from ..handlers import handles_batch
@@ -15,7 +16,7 @@ from .backend import Attempt
 
 __all__ = ["Mutator"]
 
-M = TypeVar("M")
+M = TypeVar("M", bound=Message[Any])
 
 BATCH = 1_000
 """Rows in one transaction at most: enough to share one commit, few enough to answer soon."""
@@ -45,7 +46,7 @@ class Mutator(Accessor):
             attempt.timeout = timeout
             return self._backend.store(messages, self._may_commit, attempt)
 
-        self._answer_all(requests, store)
+        self._answer_all(self._sound(requests), store)
 
     @handles_batch(max_size=BATCH)
     def seen(self, requests: list[Request[SeenNotif]]) -> None:
@@ -54,7 +55,7 @@ class Mutator(Accessor):
         def mark(messages: list[SeenNotif], timeout: float) -> Sequence[Any]:
             return self._backend.mark_seen([each.id for each in messages], self._may_commit, timeout=timeout)
 
-        self._answer_all(requests, mark)
+        self._answer_all(self._sound(requests), mark)
 
     @handles_batch(max_size=BATCH)
     def write(self, requests: list[Request[WriteStatement[Any]]]) -> None:
@@ -65,11 +66,11 @@ class Mutator(Accessor):
             attempt.timeout = timeout
             return self._backend.write(messages, self._may_commit, attempt)
 
-        self._answer_all(requests, write)
+        self._answer_all(self._sound(requests, WriteStatement), write)
 
     def _answer_all(self, requests: Sequence[Request[M]], work: Callable[[list[M], float], Sequence[Any]]) -> None:
         """Do what was requested until the earliest deadline, then go on without those whose time is over."""
-        while True:
+        while requests:
             timeout = self._seconds_until(request.deadline for request in requests)
             outcomes: Sequence[Any]
             try:
@@ -87,8 +88,6 @@ class Mutator(Accessor):
             for request, outcome in zip(requests, outcomes, strict=True):
                 if id(request) not in waiting:
                     self._answer(request, outcome)
-            if not patient:
-                return
             requests = patient
 
     def _may_wait(self, request: Request[Any], outcome: object) -> bool:

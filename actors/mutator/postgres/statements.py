@@ -126,6 +126,8 @@ def _batch_of(messages: Sequence[WriteStatement[Any]], attempt: Attempt) -> _Bat
         fence = message.fence
         try:
             _values(statement_of(message), message)
+            if (fault := text_fault(message.key)) is not None:
+                raise ValueError(f"key: {fault}")
             if fence is None:
                 continue
             check_fence(fence)
