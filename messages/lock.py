@@ -55,7 +55,8 @@ class AcquireLock(Message[Lease]):
     """Asking again with the same one cannot acquire twice; made up if empty."""
     notify: str = ""
     """The path of the actor that holds it, if one does: it is told `LeaseLost` if the lease is lost, and the lock is
-    given back when that actor is gone for good, or when its next incarnation has begun, which knows nothing of it."""
+    given back when that actor is gone for good, or when its next incarnation has begun, which knows nothing of it. One
+    that asks for it again in its `on_start`, with the same `request_id`, takes the lease over."""
     watchdog: bool = False
     """Renew it at every third of the lease until it is released or lost, or the actor named by `notify` is gone."""
 

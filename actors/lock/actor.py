@@ -6,11 +6,13 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any, ClassVar
 
-from ...messages.errors import ActorError, ErrorKind, LockError, MailboxError, UnknownActor
+from ...messages.errors import ActorError, ErrorKind, LockError, UnknownActor
 from ...messages.lock import AcquireLock, Lease, LeaseLost, LockHolder, ReleaseLock, RenewLock
 from ...messages.message import Message
+from ...messages.redact import repr_of
 from .. import execution
 from ..embedded import Embedded
+from ..events import ActorRestarted
 from ..handlers import handles
 from ..ref import ActorRef
 from ..request import Request
@@ -18,7 +20,7 @@ from ..service import ServiceActor
 from ..timers import Timer
 from ..watching import Terminated
 from . import backend as service
-from .guarding import Guard, Guarded, Guards, Look, shown
+from .guarding import Guard, Guarded, Guards, HolderRestarted, Look, shown
 from .opening import open_backend
 
 __all__ = ["Lock"]
@@ -34,7 +36,8 @@ class Lock(ServiceActor[service.LockBackend]):
     It answers `AcquireLock`, `RenewLock`, `ReleaseLock` and `LockHolder`; a `LockError` if one cannot be done. An
     `AcquireLock` whose asker stopped waiting gets no lock.
 
-    A lease that names its holder (`notify`) is given back when that actor is gone or has been restarted; one with a
+    A lease that names its holder (`notify`) is given back as soon as that actor is gone or has been restarted, unless
+    its next incarnation has asked for it again, under the same request id, before its start was over; one with a
     `watchdog` is renewed at every third of its time. While a server cannot be reached, requests are answered with
     `lock.unavailable`; the actor starts without it, too.
 
@@ -50,6 +53,7 @@ class Lock(ServiceActor[service.LockBackend]):
     """Who asks without a deadline waits for the server in any case, and may as well run the handler that does."""
 
     _timer: Timer | None = None
+    _unsubscribe: Callable[[], None] = staticmethod(lambda: None)
 
     def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> service.LockBackend:
         return open_backend(url, embedded, clock)
@@ -58,15 +62,21 @@ class Lock(ServiceActor[service.LockBackend]):
         """Open the connection, and go on watching over the leases that an earlier incarnation granted."""
         super().on_start()
         self._guards = self._handed_on("guards", Guards)
+        self._unsubscribe = self._cell.runtime.events.subscribe(ActorRestarted, self._restarted)
         for guard in self._guards.all():
             self._look_after(guard)
+            self._post(HolderRestarted(guard.holder[0].path if guard.holder is not None else ""))
         self._wake_in_time()
+
+    def _disconnect(self) -> None:
+        self._unsubscribe()
+        super()._disconnect()
 
     @handles
     def acquire(self, message: AcquireLock) -> None:
         """Acquire a lock, now or within the time that the asker waits; answered later."""
         self._check(message)
-        holder = self._holder(message.notify)
+        holder = self._holder(message)
         wish = service.Acquire(
             resource=message.name,
             owner=message.owner,
@@ -124,6 +134,9 @@ class Lock(ServiceActor[service.LockBackend]):
         """Look after a lease that has just been granted."""
         lease: service.Lease = message.lease
         guard = Guard(lease, message.wanted, message.holder)
+        if guard.holder_is_new:  # it was restarted while it waited
+            self._give_back(lease)
+            return
         self._guards.add(guard)
         self._look_after(guard)
         self._wake_in_time()
@@ -157,14 +170,21 @@ class Lock(ServiceActor[service.LockBackend]):
         for guard in self._guards.of(message.ref):
             self._end(guard)
 
-    def _holder(self, path: str) -> tuple[ActorRef[Any], int] | None:
-        """The actor of that path, and which of its lives it is in; None if there is none to look after."""
-        if not path:
+    @handles
+    def holder_restarted(self, message: HolderRestarted) -> None:
+        """Give back what an incarnation held that has ended; what its successor has asked for anew is its own."""
+        for guard in self._guards.all():
+            if guard.holder_is_new and guard.holder is not None and guard.holder[0].path == message.path:
+                self._end(guard)
+
+    def _holder(self, message: AcquireLock) -> tuple[ActorRef[Any], int] | None:
+        """The actor that will hold it, and which of its lives it is in; None if it is none of this system's."""
+        if not message.notify:
             return None
         try:
-            ref = self.lookup(path)
-        except UnknownActor:
-            return None
+            ref = self.lookup(message.notify)
+        except UnknownActor as unknown:
+            raise self._refusal(message, f"notify={repr_of(message.notify)}: {unknown}") from unknown
         return ref, ref.incarnation
 
     def _look_after(self, guard: Guard) -> None:
@@ -220,6 +240,10 @@ class Lock(ServiceActor[service.LockBackend]):
         elif execution.current.get() is not self._cell:
             self._post(Tick())  # the lease that has just begun may end before anything else does
 
+    def _restarted(self, event: ActorRestarted) -> None:
+        if self._guards.has(event.path):
+            self._post(HolderRestarted(event.path))
+
     def _give_back(self, lease: service.Lease) -> None:
         """Nobody waits for this lease any more: the next one in line shall have the lock."""
         try:
@@ -232,6 +256,6 @@ class Lock(ServiceActor[service.LockBackend]):
             return
         try:
             self.lookup(notify).tell(LeaseLost(lease.resource, lease.token))
-        except MailboxError:
+        except ActorError:
             # Whoever cannot be told finds out at the next renewal, and what it writes is refused.
             self._cell.runtime.events.dead_letter(notify, LeaseLost(lease.resource, lease.token), "closed")

@@ -10,7 +10,7 @@ from ...messages.message import Message
 from ..ref import ActorRef
 from .backend import Lease as Granted
 
-__all__ = ["Guard", "Guarded", "Guards", "Look"]
+__all__ = ["Guard", "Guarded", "Guards", "HolderRestarted", "Look"]
 
 LOOKS_PER_LEASE = 3
 """A lease is renewed, and its holder looked after, at every third of it."""
@@ -29,6 +29,12 @@ class Look(Message[None]):
 
     name: str
     token: int
+
+
+class HolderRestarted(Message[None]):
+    """An actor that may hold leases has another incarnation."""
+
+    path: str
 
 
 @dataclass(slots=True, eq=False)
@@ -81,6 +87,10 @@ class Guards:
     def of(self, holder: ActorRef[Any]) -> list[Guard]:
         """Those of an actor."""
         return [guard for guard in self._guards.values() if guard.holder is not None and guard.holder[0] == holder]
+
+    def has(self, path: str) -> bool:
+        """Whether the actor of that path holds any; any thread may ask."""
+        return any(guard.holder is not None and guard.holder[0].path == path for guard in self.all())
 
     def all(self) -> list[Guard]:
         """All of them."""

@@ -210,12 +210,14 @@ class PostgresLock:
             db.abandoned = True  # what another thread waits for ends now
         with self._use:
             waiting, self._waiting = self._waiting, {}
-            self._held.clear()
+            held, self._held = self._held, {}
             if self._db is not None:
                 self._db.close()
                 self._db = None
-        for each in waiting.values():
-            for answer in each.answers:
+        for each in held.values():  # the leases have ended with the session
+            each.lost(each.lease)
+        for wish in waiting.values():
+            for answer in wish.answers:
                 answer(_closed())
 
     # --- wishes ------------------------------------------------------------------------------------------

@@ -7,6 +7,7 @@ import pytest
 
 from understudy.actors.actor import Actor
 from understudy.actors.embedded import Embedded
+from understudy.actors.events import ActorRestarted
 from understudy.actors.handlers import handles
 from understudy.actors.lock.actor import Lock
 from understudy.actors.lock.opening import open_backend
@@ -148,12 +149,19 @@ def test_a_holder_is_told_when_its_lease_has_run_out(
     system.spawn(Holder, lost, name="holder")
     kept = lock.ask(AcquireLock("kept", "holder", lease=5, notify="holder"))
     gone = lock.ask(AcquireLock("gone", "holder", lease=5, notify="holder"))
-    lock.ask(AcquireLock("nobody's", "holder", lease=5, notify="nobody"))
     simulation.advance(4)
     lock.ask(ReleaseLock("kept", kept.token))
     simulation.advance(1)
     assert lost == [LeaseLost("gone", gone.token)]
-    assert system.dead_letters == 1
+
+
+def test_a_holder_that_does_not_exist_is_refused(system: ActorSystem, lock: Any) -> None:
+    """It could not be told of a loss, nor would anybody notice that it is gone."""
+    system.spawn(Holder, [], name="holder")
+    with pytest.raises(LockError, match=r"notify='holdr': .*'holder'") as caught:
+        lock.ask(AcquireLock("r", "ada", notify="holdr"))
+    assert (caught.value.kind, caught.value.response.retryable) == ("lock.request.invalid", False)
+    assert lock.ask(LockHolder("r")) is None
 
 
 @pytest.mark.parametrize("faults", [FaultPlan().crash("lock", message=LockHolder)])
@@ -214,15 +222,84 @@ def test_a_lock_is_given_back_when_its_holder_is_gone(
     assert lock.ask(LockHolder("two")) is None
 
 
-def test_a_lock_is_given_back_when_its_holder_was_restarted(
+@pytest.mark.parametrize("watchdog", [False, True])
+def test_a_lock_is_given_back_as_soon_as_its_holder_was_restarted(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher, watchdog: bool
+) -> None:
+    """The next incarnation does not know that it holds anything, and may want it; no time has to pass."""
+    holder: Any = system.spawn(Falling, [], name="holder")
+    other: Any = system.spawn(Falling, [], name="other")
+    lock.ask(AcquireLock("r", "holder", lease=600, notify="holder", watchdog=watchdog))
+    lock.ask(AcquireLock("s", "other", lease=600, notify="other"))
+    waiting = lock.ask(AcquireLock("r", "bob", wait=60), block=False)
+    holder.tell(Crash())
+    simulation.run_until_idle()
+    assert waiting.get(timeout=0).owner == "bob"
+    assert lock.ask(LockHolder("s")).owner == "other"
+    other.tell(Crash())
+    simulation.run_until_idle()
+    assert lock.ask(LockHolder("s")) is None
+
+
+class Insistent(Falling):
+    """Asks for its lock again, under the same request id, as soon as it lives."""
+
+    def on_start(self) -> None:
+        self.lookup("lock").ask(AcquireLock("r", "me", lease=600, request_id="mine", notify="holder"))
+
+
+def test_an_understudy_that_asks_again_keeps_the_lock_of_the_incarnation_before(
     system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
 ) -> None:
-    """The next incarnation does not know that it holds anything, and may want it."""
-    holder: Any = system.spawn(Falling, [], name="holder")
-    lock.ask(AcquireLock("r", "holder", lease=6, notify="holder", watchdog=True))
+    """It asks before it counts as restarted, and from then on the lease is its own."""
+    holder: Any = system.spawn(Insistent, [], name="holder")
+    token = lock.ask(LockHolder("r")).token
+    waiting = lock.ask(AcquireLock("r", "bob", wait=60), block=False)
     holder.tell(Crash())
-    simulation.advance(3)
+    simulation.advance(30)
+    assert holder.incarnation == 2
+    assert lock.ask(LockHolder("r")).token == token
+    holder.stop()
+    simulation.run_until_idle()
+    assert waiting.get(timeout=0).owner == "bob"
+
+
+def test_a_lock_that_a_holder_waited_for_before_its_restart_is_given_back_at_once(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
+) -> None:
+    holder: Any = system.spawn(Falling, [], name="holder")
+    lease = lock.ask(AcquireLock("r", "ada", lease=600))
+    lock.ask(AcquireLock("r", "holder", lease=600, wait=60, notify="holder"), block=False)
+    simulation.run_until_idle()
+    holder.tell(Crash())
+    simulation.run_until_idle()
+    lock.ask(ReleaseLock("r", lease.token))
+    simulation.run_until_idle()
     assert lock.ask(LockHolder("r")) is None
+
+
+@pytest.mark.parametrize("faults", [FaultPlan().crash("lock", message=LockHolder)])
+def test_a_holder_that_was_restarted_while_the_lock_actor_was_down_has_lost_its_lock(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
+) -> None:
+    holder: Any = system.spawn(Falling, [], name="holder")
+    lock.ask(AcquireLock("r", "holder", lease=600, notify="holder"))
+    falls = lock.ask(LockHolder("r"), block=False)
+    holder.tell(Crash())
+    simulation.run_until_idle()
+    with pytest.raises(HandlerFailed):
+        falls.get(timeout=0)
+    assert lock.incarnation == holder.incarnation == 2
+    assert lock.ask(LockHolder("r")) is None
+
+
+def test_a_lock_actor_that_has_ended_hears_of_no_restarts(
+    system: ActorSystem, lock: Any, simulation: SimulatedDispatcher
+) -> None:
+    subscribed = len(system.events._subscribers[ActorRestarted])
+    lock.stop()
+    simulation.run_until_idle()
+    assert len(system.events._subscribers[ActorRestarted]) == subscribed - 1
 
 
 def test_a_lock_that_a_holder_waits_for_as_it_ends_is_given_back(

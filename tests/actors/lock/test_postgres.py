@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import queue
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,7 +12,7 @@ from urllib.parse import urlsplit
 import psycopg
 import pytest
 
-from understudy import Actor, ActorSystem, handles
+from understudy import Actor, ActorSystem, Message, handles
 from understudy.actors.lock.actor import Lock
 from understudy.actors.lock.backend import Acquire, Lease
 from understudy.actors.lock.postgres import PostgresLock
@@ -117,6 +118,16 @@ def test_a_session_that_is_gone_takes_its_place_in_line_again(connect: Callable[
     assert isinstance(waiting[0], Lease)
 
 
+class Fall(Message[None]):
+    """Fall."""
+
+
+class FallingLock(Lock):
+    @handles
+    def fall(self, message: Fall) -> None:
+        raise RuntimeError("as ordered")
+
+
 class Holder(Actor):
     def __init__(self, told: threading.Event) -> None:
         super().__init__()
@@ -139,6 +150,40 @@ def test_a_watchdog_keeps_the_lock_and_a_dead_holder_gives_it_back(system: Actor
     waiting = lock.ask(AcquireLock("r", "bob", wait=60), block=False)
     holder.stop()
     assert waiting.get(timeout=PATIENCE).owner == "bob"
+
+
+class Telling(Actor):
+    """Notes which of its leases were lost."""
+
+    def __init__(self, lost: queue.SimpleQueue[LeaseLost]) -> None:
+        super().__init__()
+        self.lost = lost
+
+    @handles
+    def lease_lost(self, message: LeaseLost) -> None:
+        self.lost.put(message)
+
+
+@pytest.mark.parametrize("end", ["falls", "stops"])
+def test_the_holders_are_told_when_the_lock_actor_ends(system: ActorSystem, postgres_url: str, end: str) -> None:
+    """Its session is what the leases stand on: whoever holds one must not work on."""
+    lock = system.spawn(FallingLock, postgres_url, name="lock")
+    lost: queue.SimpleQueue[LeaseLost] = queue.SimpleQueue()
+    for name in ("one", "two"):
+        system.spawn(Telling, lost, name=name)
+    tokens = {name: lock.ask(AcquireLock(name, name, lease=600, notify=name)).token for name in ("one", "two")}
+    given_back = lock.ask(AcquireLock("three", "one", lease=600, notify="one"))
+    lock.ask(ReleaseLock("three", given_back.token))
+    if end == "falls":
+        lock.tell(Fall())
+    else:
+        lock.stop()
+    assert {(each.name, each.token) for each in (lost.get(timeout=PATIENCE), lost.get(timeout=PATIENCE))} == set(
+        tokens.items()
+    )
+    if end == "falls":
+        assert lock.ask(AcquireLock("one", "two", lease=600, notify="two", wait=PATIENCE)).token > tokens["one"]
+    assert lost.empty()
 
 
 @pytest.mark.parametrize("loss", ["kill", "pause"])
