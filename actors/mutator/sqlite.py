@@ -13,15 +13,13 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar
 
-import orjson
-
 from ...messages.errors import CodecError, ErrorKind, StorageError
 from ...messages.lock import Fence
-from ...messages.mutator import AllNotifs, NotifRow, NotifsOfOwner, StoreNotifEvent
-from ...messages.notifications import ActionType
+from ...messages.mutator import StoreNotifEvent
 from ...messages.statements import ReadStatement, WriteStatement
-from .backend import TIMEOUT, Attempt, Guard, StoreOutcome, page_of
-from .plan import Row, check_fence, check_query, row_invalid, row_of, stale, text_fault
+from .backend import TIMEOUT, Attempt, Guard, StoreOutcome
+from .plan import Row, check_fence, row_invalid, row_of, stale, text_fault
+from .reading import NotifReader
 from .sqlite_migrations import migrate_sqlite
 from .sqlite_statements import PRUNE, read_statement, write_statements
 
@@ -31,12 +29,10 @@ MEMORY: Final = ":memory:"
 BUSY_TIMEOUT: Final = 5.0
 """Seconds that a statement waits for another process's lock on the file."""
 
-_COLUMNS = "id, receiver_info, nid, action_data, actioner_info, action_type, fired_at, is_seen"
 _INSERT = (
     "INSERT INTO notifs (receiver_info, nid, action_data, actioner_info, action_type, fired_at, is_seen) "
     "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (nid) DO NOTHING"
 )
-_NEWEST_FIRST = "ORDER BY fired_at DESC, id DESC LIMIT ? OFFSET ?"
 
 # What one row can do wrong by itself. Everything else that SQLite raises is about the database.
 _ROW_FAULTS = (
@@ -50,7 +46,7 @@ _ROW_FAULTS = (
 )
 
 
-class SqliteStore:
+class SqliteStore(NotifReader):
     """A connection to a SQLite database; a backend of the mutator and the accessor.
 
     Args:
@@ -61,6 +57,9 @@ class SqliteStore:
         StorageError: `storage.sqlite.unavailable` if the file cannot be opened, read or written;
             `storage.migration.failed`.
     """
+
+    _columns = "id, receiver_info, nid, action_data, actioner_info, action_type, fired_at, is_seen"
+    _mark = "?"
 
     def __init__(self, path: str, busy_timeout: float = BUSY_TIMEOUT) -> None:
         self._path = path
@@ -95,32 +94,6 @@ class SqliteStore:
     def mark_seen(self, ids: Sequence[str], guard: Guard, *, timeout: float = TIMEOUT) -> list[bool]:
         """See `StoreBackend.mark_seen`."""
         return self._write(lambda: [self._mark_seen(nid) for nid in ids], guard, timeout)
-
-    def of_owner(self, query: NotifsOfOwner, *, timeout: float = TIMEOUT) -> list[NotifRow]:
-        """See `StoreBackend.of_owner`."""
-        check_query(query.owner)
-        offset, size = page_of(query)
-        unseen = "AND NOT is_seen" if query.unseen_only else ""
-        return self._read(f"WHERE receiver_info = ? {unseen} {_NEWEST_FIRST}", (query.owner, size, offset), timeout)
-
-    def all(self, query: AllNotifs, *, timeout: float = TIMEOUT) -> list[NotifRow]:
-        """See `StoreBackend.all`."""
-        offset, size = page_of(query)
-        unseen = "WHERE NOT is_seen" if query.unseen_only else ""
-        return self._read(f"{unseen} {_NEWEST_FIRST}", (size, offset), timeout)
-
-    def by_id(self, nid: str, *, timeout: float = TIMEOUT) -> NotifRow | None:
-        """See `StoreBackend.by_id`."""
-        check_query(nid)
-        return next(iter(self._read("WHERE nid = ?", (nid,), timeout)), None)
-
-    def count(self, owner: str | None, *, timeout: float = TIMEOUT) -> int:
-        """See `StoreBackend.count`."""
-        if owner is not None:
-            check_query(owner)
-        where, arguments = ("", ()) if owner is None else ("WHERE receiver_info = ?", (owner,))
-        ((number,),) = self._query(f"SELECT count(*) FROM notifs {where}", arguments, timeout)
-        return int(number)
 
     def read(self, statement: ReadStatement[Any], *, timeout: float = TIMEOUT) -> Any:
         """See `StoreBackend.read`."""
@@ -220,9 +193,6 @@ class SqliteStore:
             return False
         return self._db.execute("UPDATE notifs SET is_seen = TRUE WHERE nid = ?", (nid,)).rowcount == 1
 
-    def _read(self, where: str, arguments: tuple[object, ...], timeout: float) -> list[NotifRow]:
-        return [_row(values) for values in self._query(f"SELECT {_COLUMNS} FROM notifs {where}", arguments, timeout)]
-
     def _query(self, statement: str, arguments: tuple[object, ...], timeout: float) -> list[tuple[Any, ...]]:
         with self._use(timeout) as db:
             try:
@@ -284,20 +254,3 @@ def _values(row: Row) -> tuple[object, ...]:
         row.fired_at,
         row.is_seen,
     )
-
-
-def _row(values: tuple[Any, ...]) -> NotifRow:
-    number, receiver, nid, data, actioner, action_type, fired_at, seen = values
-    try:
-        return NotifRow(
-            id=number,
-            receiver_info=receiver,
-            nid=nid,
-            action_data=orjson.loads(data),
-            actioner_info=actioner,
-            action_type=ActionType(action_type),
-            fired_at=fired_at,
-            is_seen=bool(seen),
-        )
-    except ValueError as error:
-        raise StorageError(f"row {number}: {error}", kind=ErrorKind.ROW_INVALID, cause=error) from error

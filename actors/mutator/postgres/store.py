@@ -13,16 +13,15 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any, Final, Self, TypeVar
 
-import orjson
 import psycopg
 from psycopg_pool import ConnectionPool, PoolTimeout
 
 from ....messages.errors import ErrorKind, StorageError
-from ....messages.mutator import AllNotifs, NotifRow, NotifsOfOwner, StoreNotifEvent
-from ....messages.notifications import ActionType
+from ....messages.mutator import StoreNotifEvent
 from ....messages.statements import ReadStatement, WriteStatement
-from ..backend import TIMEOUT, Attempt, Guard, StoreOutcome, page_of
-from ..plan import check_query, plan_of, text_fault
+from ..backend import TIMEOUT, Attempt, Guard, StoreOutcome
+from ..plan import plan_of, text_fault
+from ..reading import NotifReader
 from .connection import Connection, Target, is_row_fault, is_transient, look
 from .migrations import bring_up_to_date, migrate_postgres
 from .statements import read_statement, write_statements
@@ -50,11 +49,6 @@ PROBE_TIMEOUT: Final = 2.0
 CLOSE_TIMEOUT: Final = 0.25
 """Seconds to wait for the end of a thread of the pool."""
 
-_COLUMNS = (
-    "id, receiver_info, nid, action_data::text, actioner_info, action_type, "
-    "extract(epoch FROM fired_at)::bigint, is_seen"
-)
-_NEWEST_FIRST = "ORDER BY fired_at DESC, id DESC LIMIT %s OFFSET %s"
 _MARK_SEEN = (
     "WITH found AS (SELECT nid FROM notifs WHERE nid = ANY(%s)), "
     "marked AS (UPDATE notifs SET is_seen = TRUE WHERE nid = ANY(%s) AND NOT is_seen) "
@@ -62,7 +56,7 @@ _MARK_SEEN = (
 )
 
 
-class PostgresStore:
+class PostgresStore(NotifReader):
     """Connections to a PostgreSQL database; a backend of the mutator and the accessor.
 
     Args:
@@ -74,6 +68,12 @@ class PostgresStore:
         UrlInvalid: libpq cannot read the URL.
         StorageError: `storage.postgres.unavailable`, `storage.postgres.denied`, `storage.migration.failed`.
     """
+
+    _columns = (
+        "id, receiver_info, nid, action_data::text, actioner_info, action_type, "
+        "extract(epoch FROM fired_at)::bigint, is_seen"
+    )
+    _mark = "%s"
 
     def __init__(self, url: str, *, lenient: bool = False, hurried: Callable[[], bool] = lambda: False) -> None:
         self._target = Target(url)
@@ -126,32 +126,6 @@ class PostgresStore:
         found = self._run(mark, timeout)
         return [text_fault(nid) is None and nid in found for nid in ids]
 
-    def of_owner(self, query: NotifsOfOwner, *, timeout: float = TIMEOUT) -> list[NotifRow]:
-        """See `StoreBackend.of_owner`."""
-        check_query(query.owner)
-        offset, size = page_of(query)
-        unseen = "AND NOT is_seen" if query.unseen_only else ""
-        return self._rows(f"WHERE receiver_info = %s {unseen} {_NEWEST_FIRST}", (query.owner, size, offset), timeout)
-
-    def all(self, query: AllNotifs, *, timeout: float = TIMEOUT) -> list[NotifRow]:
-        """See `StoreBackend.all`."""
-        offset, size = page_of(query)
-        unseen = "WHERE NOT is_seen" if query.unseen_only else ""
-        return self._rows(f"{unseen} {_NEWEST_FIRST}", (size, offset), timeout)
-
-    def by_id(self, nid: str, *, timeout: float = TIMEOUT) -> NotifRow | None:
-        """See `StoreBackend.by_id`."""
-        check_query(nid)
-        return next(iter(self._rows("WHERE nid = %s", (nid,), timeout)), None)
-
-    def count(self, owner: str | None, *, timeout: float = TIMEOUT) -> int:
-        """See `StoreBackend.count`."""
-        if owner is not None:
-            check_query(owner)
-        where, arguments = ("", ()) if owner is None else ("WHERE receiver_info = %s", (owner,))
-        ((number,),) = self._query(f"SELECT count(*) FROM notifs {where}", arguments, timeout)
-        return int(number)
-
     def read(self, statement: ReadStatement[Any], *, timeout: float = TIMEOUT) -> Any:
         """See `StoreBackend.read`."""
         return self._run(lambda db: read_statement(db, statement), timeout)
@@ -201,9 +175,6 @@ class PostgresStore:
                     self._probe.close()
             finally:
                 self._lock.release()
-
-    def _rows(self, where: str, arguments: tuple[object, ...], timeout: float) -> list[NotifRow]:
-        return [_row(values) for values in self._query(f"SELECT {_COLUMNS} FROM notifs {where}", arguments, timeout)]
 
     def _query(self, statement: str, arguments: tuple[object, ...], timeout: float) -> list[tuple[Any, ...]]:
         def read(db: Connection) -> list[tuple[Any, ...]]:
@@ -327,20 +298,3 @@ def _leave_clean(connection: Connection) -> None:
             connection.close()  # raised is what made the rollback necessary
     elif status != psycopg.pq.TransactionStatus.IDLE:
         connection.close()
-
-
-def _row(values: tuple[Any, ...]) -> NotifRow:
-    number, receiver, nid, data, actioner, action_type, fired_at, seen = values
-    try:
-        return NotifRow(
-            id=number,
-            receiver_info=receiver,
-            nid=nid,
-            action_data=orjson.loads(data),
-            actioner_info=actioner,
-            action_type=ActionType(action_type),
-            fired_at=fired_at,
-            is_seen=seen,
-        )
-    except ValueError as error:
-        raise StorageError(f"row {number}: {error}", kind=ErrorKind.ROW_INVALID, cause=error) from error
