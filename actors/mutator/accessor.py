@@ -26,7 +26,8 @@ class Accessor(ServiceActor[StoreBackend]):
     """Reads from the store, so that long reads do not hold up the mutator.
 
     It answers `NotifsOfOwner`, `AllNotifs`, `NotifById`, `CountNotifs` and every `ReadStatement`; a `StorageError` if
-    one cannot be done before the asker's deadline.
+    one cannot be done before the asker's deadline. While a server cannot be reached, requests are answered with
+    `storage.postgres.unavailable`; the actor starts without it, too.
 
     Args:
         url: which store; None takes ``UNDERSTUDY_STORE_URL``, or else ``sqlite:///understudy.db``.
@@ -38,10 +39,7 @@ class Accessor(ServiceActor[StoreBackend]):
     refusals = (StorageError, SpecInvalid)
 
     def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> StoreBackend:
-        # A first start says what is wrong. A restart during an outage must not use up the supervisor's patience.
-        return open_backend(
-            url, embedded, clock, lenient=self._cell.incarnation > 1, hurried=lambda: bool(self._cell.control)
-        )
+        return open_backend(url, embedded, clock, hurried=lambda: bool(self._cell.control))
 
     @handles
     def of_owner(self, message: NotifsOfOwner) -> list[NotifRow]:

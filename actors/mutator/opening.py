@@ -16,7 +16,6 @@ def open_backend(
     embedded: Embedded,
     clock: Callable[[], float],
     *,
-    lenient: bool = False,
     hurried: Callable[[], bool] = lambda: False,
 ) -> StoreBackend:
     """Connect to the store that a URL names, and bring its schema up to date.
@@ -26,14 +25,13 @@ def open_backend(
             as long as the system, or ``postgresql://user:password@host:port/database?option=value``.
         embedded: the system's embedded servers.
         clock: seconds, monotonic.
-        lenient: whether a server may be away for the moment.
         hurried: says whether somebody waits for the end of what is being done.
 
     Raises:
         UrlInvalid: there is no such store.
-        StorageError: it cannot be opened.
+        StorageError: it cannot be opened; a server that cannot be reached is looked for again when it is needed.
     """
-    postgres = partial(_postgres, lenient=lenient, hurried=hurried)
+    postgres = partial(_postgres, hurried=hurried)
     openers: dict[str, Opener[StoreBackend]] = {"sqlite": _sqlite, "postgresql": postgres}
     return open_by_scheme(url, openers, embedded, clock, service="store")
 
@@ -66,10 +64,10 @@ def _sqlite(rest: str, embedded: Embedded, clock: Callable[[], float]) -> StoreB
 
 
 def _postgres(
-    rest: str, embedded: Embedded, clock: Callable[[], float], *, lenient: bool, hurried: Callable[[], bool]
+    rest: str, embedded: Embedded, clock: Callable[[], float], *, hurried: Callable[[], bool]
 ) -> StoreBackend:
     try:
         from .postgres.store import PostgresStore
     except ImportError as error:
         raise missing_client("store", "postgresql", "postgres") from error
-    return PostgresStore(f"postgresql://{rest}", lenient=lenient, hurried=hurried)
+    return PostgresStore(f"postgresql://{rest}", hurried=hurried)

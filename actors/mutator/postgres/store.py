@@ -11,10 +11,10 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from time import monotonic
-from typing import Any, Final, Self, TypeVar
+from typing import Any, Final, TypeVar
 
 import psycopg
-from psycopg_pool import ConnectionPool, PoolTimeout
+from psycopg_pool import PoolTimeout
 
 from ....messages.errors import ErrorKind, StorageError
 from ....messages.mutator import StoreNotifEvent
@@ -24,15 +24,13 @@ from ..plan import plan_of, text_fault
 from ..reading import NotifReader
 from .connection import Connection, Target, is_row_fault, is_transient, look
 from .migrations import bring_up_to_date, migrate_postgres
+from .pooling import open_pool
 from .statements import read_statement, write_statements
 from .writing import store_plan
 
 __all__ = ["PostgresStore"]
 
 T = TypeVar("T")
-
-POOL_SIZE: Final = 2
-"""Connections: the actor uses one at a time, and an abandoned handler may still hold another."""
 
 POOL_PATIENCE: Final = 0.5
 """Seconds in which the pool replaces a connection that died, if the server is there at all."""
@@ -61,12 +59,12 @@ class PostgresStore(NotifReader):
 
     Args:
         url: ``postgresql://user:password@host:port/database?option=value``, as libpq reads it.
-        lenient: Whether it may begin without its server, and look for it when it is needed.
         hurried: Says whether somebody waits for the end of what is being done: then it is not tried again.
 
     Raises:
         UrlInvalid: libpq cannot read the URL.
-        StorageError: `storage.postgres.unavailable`, `storage.postgres.denied`, `storage.migration.failed`.
+        StorageError: `storage.postgres.denied`, `storage.migration.failed`. A server that is not there is no reason:
+            its schema is brought up to date when it is found.
     """
 
     _columns = (
@@ -75,7 +73,7 @@ class PostgresStore(NotifReader):
     )
     _mark = "%s"
 
-    def __init__(self, url: str, *, lenient: bool = False, hurried: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, url: str, hurried: Callable[[], bool] = lambda: False) -> None:
         self._target = Target(url)
         self._hurried = hurried
         self._closing = threading.Event()
@@ -88,18 +86,9 @@ class PostgresStore(NotifReader):
             bring_up_to_date(self._target)
             self._migrated = True
         except StorageError as error:
-            if not (lenient and error.kind is ErrorKind.POSTGRES_UNAVAILABLE):
+            if error.kind is not ErrorKind.POSTGRES_UNAVAILABLE:  # else it looks for the server when it is needed
                 raise
-        self._pool: ConnectionPool[Connection] = ConnectionPool(
-            connection_class=_noting(self._note_connecting),
-            kwargs={**self._target.options, "autocommit": True},
-            min_size=1,
-            max_size=POOL_SIZE,
-            reconnect_timeout=0.0,  # who needs a connection makes it try again
-            num_workers=1,
-            open=True,
-            name=self._target.name,
-        )
+        self._pool = open_pool(self._target, self._note_connecting)
 
     def store(
         self, events: Sequence[StoreNotifEvent], guard: Guard, attempt: Attempt | None = None
@@ -254,23 +243,6 @@ class PostgresStore(NotifReader):
     def _refuse_if_closed(self) -> None:
         if self._closing.is_set():
             raise StorageError(f"{self._target.name}: the connection is closed", kind=ErrorKind.POSTGRES_UNAVAILABLE)
-
-
-def _noting(note: Callable[[BaseException | None], None]) -> type[Connection]:
-    """A class of connections that says how connecting went: the pool only logs it."""
-
-    class Noting(Connection):
-        @classmethod
-        def connect(cls, *args: Any, **kwargs: Any) -> Self:
-            try:
-                connection = super().connect(*args, **kwargs)
-            except Exception as error:
-                note(error)
-                raise
-            note(None)
-            return connection
-
-    return Noting
 
 
 def _limit_on_the_server(connection: Connection, seconds: float) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -194,6 +195,48 @@ def test_a_mutator_that_crashes_during_an_outage_comes_back_and_waits_for_its_se
     server.start()
     assert waiting.get() is True
     assert mutator.incarnation == 3
+
+
+@pytest.mark.parametrize("actor_class", [Mutator, Accessor])
+def test_it_starts_without_its_server_and_finds_it_later(
+    server: PrivatePostgres, actor_class: type[Any], make_notif: Make
+) -> None:
+    """As broker, cache and lock do: an outage shows in the connection below it and in the answers."""
+    server.kill()
+    tree = Supervisor("shop", [Child(actor_class, (server.url,), name="store")])
+    with ActorSystem("test", tree) as system:
+        store = system.lookup("shop/store")
+        with pytest.raises(StorageError) as caught:
+            store.ask(CountNotifs(), timeout=1.5)
+        assert caught.value.kind == "storage.postgres.unavailable"
+        assert caught.value.response.retryable
+        server.start()
+        assert until_it_works(lambda: store.ask(CountNotifs(), timeout=1)) < HEALED_WITHIN
+        if actor_class is Mutator:
+            assert store.ask(StoreNotifEvent(message=make_notif("a"))) is True
+        assert store.incarnation == 1
+
+
+def test_what_the_pool_would_log_of_an_outage_is_not_said_twice(
+    server: PrivatePostgres, make_notif: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The connection's restarts and the coded errors say it; pools of the user's own still speak."""
+    with ActorSystem("test") as system:
+        mutator = system.spawn(Mutator, server.url, name="mutator")
+        mutator.ask(CountNotifs())
+        server.kill()
+        with pytest.raises(StorageError):
+            mutator.ask(StoreNotifEvent(message=make_notif("a")), timeout=2)
+        server.start()
+        until_it_works(lambda: mutator.ask(StoreNotifEvent(message=make_notif("a")), timeout=1))
+        server.pause()
+        with pytest.raises(StorageError):
+            mutator.ask(StoreNotifEvent(message=make_notif("b")), timeout=1)
+    server.resume()
+    assert [record.getMessage() for record in caplog.records if record.name == "psycopg.pool"] == []
+    assert "mutator/connection" in caplog.text
+    logging.getLogger("psycopg.pool").warning("error connecting in %r: %s", "pool-1", "gone")
+    assert "error connecting in 'pool-1': gone" in caplog.text
 
 
 def test_a_statement_that_waits_for_a_lock_ends_at_the_deadline_on_the_server_too(
