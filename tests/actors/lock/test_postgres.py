@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import queue
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,8 +21,11 @@ from understudy.messages import AcquireLock, ActorError, LeaseLost, LockError, L
 
 from ...servers.private import PrivatePostgres
 from ...servers.process import poll
+from ...servers.proxy import FaultyProxy
 
 PATIENCE = 60.0
+CYCLES, THREADS = 300, 4
+LEASE_IS_OVER = ("lock.lease.lost", "lock.token.stale", "lock.not_held")
 
 
 class Client:
@@ -243,3 +247,93 @@ def test_any_text_may_name_a_lock_and_an_owner(system: ActorSystem, postgres_url
     lease = lock.ask(AcquireLock(text, text, request_id=text))
     assert (lease.name, lease.owner) == (text, text)
     assert lock.ask(ReleaseLock(text, lease.token)) is True
+
+
+class Cycles:
+    """Threads that acquire a lock and release it again and again, as careful callers do."""
+
+    def __init__(self, lock: Any) -> None:
+        self.lock = lock
+        self.noted: list[tuple[str, int]] = []
+        self.kept: dict[int, bool] = {}
+        self.failures: list[BaseException] = []
+        self.threads = [threading.Thread(target=self.work, args=(number,)) for number in range(THREADS)]
+
+    def insist(self, message: Any) -> Any:
+        """The same request again, with the same id, as long as that can help."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            try:
+                return self.lock.ask(message, timeout=5)
+            except ActorError as error:
+                over = error.kind in LEASE_IS_OVER or not error.response.retryable
+                if over or time.monotonic() > deadline:
+                    raise
+
+    def work(self, number: int) -> None:
+        try:
+            for turn in range(CYCLES // THREADS):
+                wanted = AcquireLock("r", f"{number}", lease=60, wait=PATIENCE, request_id=f"{number}-{turn}")
+                token = self.insist(wanted).token
+                self.noted.append(("granted", token))
+                self.noted.append(("releases", token))
+                self.kept[token] = self.release(token)
+        except BaseException as error:
+            self.failures.append(error)
+
+    def release(self, token: int) -> bool:
+        """Whether the lock was held until now."""
+        try:
+            self.insist(ReleaseLock("r", token))
+        except LockError as error:
+            if error.kind not in LEASE_IS_OVER:
+                raise
+            return False
+        return True
+
+    def overlaps(self) -> int:
+        """How often one was granted while another one was held that was kept until its release."""
+        holding: set[int] = set()
+        found = 0
+        for what, token in self.noted:
+            if what == "releases":
+                holding.discard(token)
+            elif self.kept[token]:
+                found += bool(holding)
+                holding.add(token)
+        return found
+
+
+def test_through_a_network_that_fails_every_wish_is_granted_and_no_two_hold_at_once(
+    system: ActorSystem, postgres_url: str, new_proxy: Callable[[str], FaultyProxy]
+) -> None:
+    """Whoever could release its lease has held it all the time, so no two such times overlap.
+
+    A session that broke took its lease along: that one's release says so.
+    """
+    proxy = new_proxy(postgres_url)
+    lock = system.spawn(Lock, proxy.url, name="lock")
+    cycles = Cycles(lock)
+    for thread in cycles.threads:
+        thread.start()
+    chance, pause, number = random.Random(20260103), threading.Event(), 0
+    faults: list[Callable[[], None]] = [
+        proxy.reset,
+        lambda: proxy.cut_replies(chance.randrange(400)),
+        proxy.stall,
+        proxy.trickle,
+    ]
+    while any(thread.is_alive() for thread in cycles.threads):
+        faults[number % len(faults)]()
+        pause.wait(chance.random() * 0.1)  # how long the fault lasts
+        proxy.heal()
+        pause.wait(0.3)  # and how long it is well
+        number += 1
+    assert cycles.failures == []
+    assert len(cycles.kept) == CYCLES, "each has a token of its own"
+    assert cycles.overlaps() == 0
+    assert sum(cycles.kept.values()) > CYCLES // 2
+    assert number >= 2
+    assert lock.ask(LockHolder("r")) is None
+    with psycopg.connect(postgres_url) as db:
+        assert db.execute("SELECT count(*) FROM understudy_lock_line").fetchone() == (0,)

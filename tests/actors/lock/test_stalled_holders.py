@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-HOLDERS, ACQUISITIONS, STALLS = 5, 1_000, 8
-"""Processes; acquisitions of all of them together; how often each of them is stopped past its lease."""
+HOLDERS = 5
+"""Processes."""
 LEASE = 0.5
 
 
@@ -96,20 +96,32 @@ class Stage:
 
 
 @pytest.mark.timeout(110)
-def test_a_thousand_contended_acquisitions_with_stalled_holders(
-    redis_url: str, redis_prefix: str, tmp_path: Path
+@pytest.mark.parametrize(("store", "acquisitions", "stalls"), [("sqlite", 1_000, 8), ("postgres", 60, 2)])
+def test_contended_acquisitions_with_stalled_holders(
+    redis_url: str,
+    redis_prefix: str,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+    store: str,
+    acquisitions: int,
+    stalls: int,
 ) -> None:
-    """Stale tokens are refused by the mutator every time, and the line is fair within the number of waiters."""
+    """Stale tokens are refused by the mutator every time, and the line is fair within the number of waiters.
+
+    So many acquisitions of all holders together; so often is each of them stopped past its lease.
+    """
+    in_file = f"sqlite:///{tmp_path}/ledger.db"
+    store_url = in_file if store == "sqlite" else request.getfixturevalue("postgres_url")
     stage = Stage()
     try:
         for number in range(HOLDERS):
             stage.start(
                 f"holder-{number}",
                 f"{redis_url}?prefix={redis_prefix}",
-                f"sqlite:///{tmp_path}/ledger.db",
+                store_url,
                 f"holder-{number}",
-                str(ACQUISITIONS // HOLDERS),
-                str(STALLS),
+                str(acquisitions // HOLDERS),
+                str(stalls),
                 str(LEASE),
             )
         stage.go()
@@ -121,11 +133,11 @@ def test_a_thousand_contended_acquisitions_with_stalled_holders(
     for event in stage.said:
         by_what.setdefault(event["what"], []).append(event)
     granted = by_what["granted"]
-    assert len({event["token"] for event in granted}) == len(granted) == ACQUISITIONS
+    assert len({event["token"] for event in granted}) == len(granted) == acquisitions
 
     stalled = {event["token"] for event in by_what["stalls"]}
     refused = {event["token"] for event in by_what["refused"]}
-    assert len(stalled) == STALLS * HOLDERS
+    assert len(stalled) == stalls * HOLDERS
     assert len(stage.excused) < len(stalled) // 2
     stalled -= stage.excused
     assert stalled <= refused, "what a holder wrote after its lease was taken"
