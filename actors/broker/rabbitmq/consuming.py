@@ -57,6 +57,8 @@ class Consumer:
         self.held: dict[int, Held] = {}
         """By delivery tag, in the order of delivery: what RabbitMQ waits to hear of."""
         self.limit = DEFAULT_DELIVERY_LIMIT
+        self.starting = False
+        """Whether somebody is at it already: a request that waits for the connection, or the recovery of one."""
         self.over = False
 
 
@@ -130,6 +132,11 @@ class Consumers:
 
     def _start(self, consumer: Consumer, then: Callable[[Any, BrokerError | None], None]) -> None:
         subscription = consumer.subscription
+        consumer.starting = True
+
+        def done(result: Any, error: BrokerError | None) -> None:
+            consumer.starting = False
+            then(result, error)
 
         def steps() -> Steps[None]:
             try:
@@ -140,14 +147,13 @@ class Consumers:
             limit = self._topology.delivery_limit(subscription.queue)
             consumer.limit = DEFAULT_DELIVERY_LIMIT if limit is None else limit
             yield lambda channel, go_on: channel.basic_qos(prefetch_count=subscription.prefetch, callback=go_on)
+            if consumer.over:
+                raise _cancelled(consumer, "it was ended before it had begun")
             yield lambda channel, go_on: self._consume(consumer, channel, go_on)
 
-        self._operations.start(f"consume from queue {subscription.queue!r}", steps, then, keep=True)
+        self._operations.start(f"consume from queue {subscription.queue!r}", steps, done, keep=True)
 
     def _consume(self, consumer: Consumer, channel: Any, then: Callable[[Any], None]) -> None:
-        if consumer.over:
-            then(None)
-            return
         consumer.channel = channel
         channel.add_on_close_callback(
             lambda closed, reason: self._loop.guard(lambda: self._on_closed(consumer, closed, reason))
@@ -177,7 +183,7 @@ class Consumers:
     def resume(self) -> None:
         """There is a connection, and the topology is there: go on."""
         for consumer in list(self._consumers.values()):
-            if consumer.channel is None:
+            if consumer.channel is None and not consumer.starting:
                 self._start(consumer, lambda _, error, consumer=consumer: self._resumed(consumer, error))  # type: ignore[misc]
 
     def _resumed(self, consumer: Consumer, error: BrokerError | None) -> None:
