@@ -55,7 +55,7 @@ DECLARED_KEPT = 10_000
 
 RPC_TIMEOUT = 30.0
 """Seconds that a request without a deadline waits for its reply."""
-RPC_MARGIN = 0.1
+RPC_MARGIN = 0.25
 """Seconds, or a tenth of the time if that is less, by which a requester hears of it before its deadline."""
 
 logger = logging.getLogger("understudy.broker")

@@ -9,7 +9,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from .process import HOST, PrivateServer, Process, free_port, poll, talk
+from .process import HOST, PATIENCE, PrivateServer, Process, free_port, poll, talk
 
 DEBIAN_RABBITMQ = Path("/usr/lib/rabbitmq/bin")
 DEBIAN_POSTGRES = "/usr/lib/postgresql/*/bin"
@@ -168,7 +168,7 @@ class PrivateRedis(PrivateServer):
         return talk(self.port, b"PING\r\n", b"+PONG")
 
 
-def run(command: Sequence[str], environment: Mapping[str, str] | None = None, timeout: float = 60.0) -> str:
+def run(command: Sequence[str], environment: Mapping[str, str] | None = None, timeout: float = PATIENCE) -> str:
     """Run a program to its end; returns what it prints.
 
     Raises:

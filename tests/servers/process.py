@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import ClassVar, Self
 
 HOST = "127.0.0.1"
-PATIENCE = 60.0
+PATIENCE = 240.0
 """Seconds after which a server that is not ready, or not gone, counts as broken."""
 
 EPHEMERAL = 32_768
@@ -282,10 +282,10 @@ class PrivateServer(ABC):
         return self._process
 
 
-def talk(port: int, says: bytes, expected: bytes) -> bool:
+def talk(port: int, says: bytes, expected: bytes, timeout: float = 1.0) -> bool:
     """Whether what listens on a port answers ``says`` with something that begins with ``expected``."""
     try:
-        with socket.create_connection((HOST, port), timeout=1.0) as connection:
+        with socket.create_connection((HOST, port), timeout=timeout) as connection:
             connection.sendall(says)
             return connection.recv(len(expected)) == expected
     except OSError:

@@ -15,14 +15,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
 
 import pytest
 
 from .availability import unavailable
 from .private import PrivatePostgres, PrivateRabbitMQ, PrivateRedis, run
-from .process import PrivateServer, talk
+from .process import PATIENCE, PrivateServer, talk
 from .proxy import FaultyProxy
 
 __all__ = [
@@ -122,7 +122,7 @@ def _rabbitmqctl(*arguments: str) -> str:
 def virtual_hosts() -> Iterator[VirtualHosts]:
     """Virtual hosts of the running RabbitMQ; where that is not ours to look after, of one of our own."""
     address = urlsplit(AMQP)
-    if not talk(address.port or 5672, b"AMQP\0\0\x09\x01", b"\x01\0\0"):
+    if not talk(address.port or 5672, b"AMQP\0\0\x09\x01", b"\x01\0\0", PATIENCE):
         unavailable(f"no RabbitMQ at {address.hostname}:{address.port}")
     with ExitStack() as stack:
         hosts = VirtualHosts(AMQP, _rabbitmqctl)
@@ -147,7 +147,14 @@ def amqp_vhosts() -> Iterator[VirtualHosts]:
 @pytest.fixture
 def amqp_url(amqp_vhosts: VirtualHosts) -> str:
     """The URL of an empty virtual host of the running RabbitMQ."""
-    return amqp_vhosts.take()
+    return with_options(amqp_vhosts.take())
+
+
+def with_options(url: str, **options: float) -> str:
+    """An AMQP URL with other options; one that names no time for connecting gets much: the machine may be slow."""
+    parts = urlsplit(url)
+    query = {"connection_timeout": PATIENCE, **dict(parse_qsl(parts.query)), **options}
+    return parts._replace(path=parts.path or "/", query=urlencode(query)).geturl()
 
 
 @pytest.fixture
@@ -157,7 +164,7 @@ def postgres_url() -> Iterator[str]:
     from psycopg.sql import SQL, Identifier
 
     try:
-        connection = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=5)
+        connection = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=60)
     except psycopg.OperationalError as error:
         unavailable(f"no PostgreSQL: {error}")
     name = new_name("_")
@@ -176,7 +183,7 @@ def redis_url() -> str:
     import redis
 
     try:
-        with redis.Redis.from_url(REDIS, socket_timeout=5) as client:
+        with redis.Redis.from_url(REDIS, socket_timeout=60) as client:
             client.ping()
     except redis.RedisError as error:
         unavailable(f"no Redis: {error}")

@@ -16,6 +16,8 @@ from .availability import unavailable
 from .private import PrivatePostgres, PrivateRabbitMQ, PrivateRedis
 from .process import PrivateServer, poll
 
+pytestmark = pytest.mark.timeout(600)  # servers are started here, several to a test; seconds, but for a slow machine
+
 
 @pytest.fixture(params=[PrivatePostgres, PrivateRabbitMQ, PrivateRedis], ids=lambda kind: kind.name, scope="module")
 def running(request: pytest.FixtureRequest) -> Iterator[PrivateServer]:
@@ -35,7 +37,7 @@ def server(running: PrivateServer) -> PrivateServer:
 
 def test_a_server_that_was_started_answers(server: PrivateServer) -> None:
     assert server.running
-    assert server.is_ready()
+    poll(server.is_ready, "an answer")
 
 
 def test_a_killed_server_is_gone_at_once_and_starts_again_at_the_same_url(server: PrivateServer) -> None:
@@ -43,19 +45,20 @@ def test_a_killed_server_is_gone_at_once_and_starts_again_at_the_same_url(server
     server.kill()
     assert (server.running, server.is_ready()) == (False, False)
     server.start()
-    assert (server.running, server.is_ready(), server.url) == (True, True, url)
+    poll(server.is_ready, "an answer")
+    assert (server.running, server.url) == (True, url)
 
 
 def test_a_restarted_server_answers(server: PrivateServer) -> None:
     server.restart()
-    assert server.is_ready()
+    poll(server.is_ready, "an answer")
 
 
 def test_a_paused_server_does_not_answer_until_it_is_resumed(server: PrivateServer) -> None:
     server.pause()
     assert (server.running, server.is_ready()) == (True, False)
     server.resume()
-    assert server.is_ready()
+    poll(server.is_ready, "an answer")
 
 
 def test_a_running_server_is_not_started_twice(server: PrivateServer) -> None:

@@ -35,7 +35,7 @@ def test_only_what_a_run_of_long_ago_made_counts_as_left_behind(monkeypatch: pyt
 
 def test_a_database_that_a_killed_run_left_behind_is_removed(request: pytest.FixtureRequest) -> None:
     try:
-        connection = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=5)
+        connection = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=60)
     except psycopg.OperationalError as error:
         unavailable(f"no PostgreSQL: {error}")
     name = f"understudy_1000000000_{uuid4().hex}"

@@ -113,7 +113,7 @@ class RabbitBroker:
         self._publisher.publish(
             publications,
             report,
-            [None if deadline is None else now + _in_time(deadline - ours) for deadline in deadlines],
+            [None if deadline is None else now + in_time(deadline - ours) for deadline in deadlines],
         )
 
     # --- consuming ---------------------------------------------------------------------------------------------
@@ -299,7 +299,7 @@ class RabbitBroker:
             raise BrokerError(CLOSED, kind=ErrorKind.BROKER_CLOSED)
 
 
-def _in_time(left: float) -> float:
+def in_time(left: float) -> float:
     """When to answer somebody who waits for so many seconds."""
     return left - min(MARGIN, max(0.0, left / 10))
 

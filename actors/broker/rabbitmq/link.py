@@ -22,6 +22,9 @@ refuses the user is not asked more often than every three."""
 STEADY: Final = 1.0
 """Seconds that a connection must have lasted for the delays to begin anew."""
 
+GRACE: Final = 0.2
+"""Seconds for which an attempt may outlast its time, in which pika gives it up by itself."""
+
 CLOSE_TIMEOUT: Final = 1.0
 """Seconds that the server has to agree to a close; a blocked one never does."""
 
@@ -127,7 +130,7 @@ class Link:
         else:
             # pika's own time-outs count each step of connecting; a server that sends a byte now and then gets on.
             attempt = self._opening
-            self._timer = self._loop.after(self._address.connection_timeout + 0.2, lambda: self._give_up(attempt))
+            self._timer = self._loop.after(self._address.connection_timeout + GRACE, lambda: self._give_up(attempt))
 
     def drop(self, reason: str) -> None:
         """Give the connection up, without asking the server, and make another."""

@@ -32,7 +32,7 @@ BACKLOG: Final = 20_000
 BACKLOG_BYTES: Final = 64 * 1024 * 1024
 """How much may wait in all; what comes then is refused."""
 
-MARGIN: Final = 0.1
+MARGIN: Final = 0.25
 """Seconds, or a tenth of the time if that is less, by which a publisher hears of it before its deadline."""
 
 SUSPICION: Final = 1.0

@@ -157,6 +157,12 @@ def client(connect: Callable[[], Client]) -> Client:
 
 
 @pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server on a slow machine is not taken for a dead one."""
+    monkeypatch.setattr("understudy.actors.broker.rabbitmq.operations.STEP_TIMEOUT", PATIENCE)
+
+
+@pytest.fixture(autouse=True)
 def no_client_stays() -> Iterator[None]:
     """A client that is closed leaves no thread behind, which would try for ever to connect."""
     yield

@@ -11,13 +11,14 @@ from understudy.actors.broker.rabbitmq.ledger import Ledger
 from understudy.actors.broker.rabbitmq.url import parse_url
 from understudy.messages.errors import BrokerError
 
+from ...servers.shared import with_options
 from .conftest import PATIENCE
 
 
 @contextmanager
 def connected(url: str, ledger: Ledger | None = None) -> Iterator[RabbitBroker]:
     """A client of the server at ``url``; in the end it is gone, with its thread, however the server is."""
-    scheme, _, rest = url.partition("://")
+    scheme, _, rest = with_options(url).partition("://")
     broker = RabbitBroker(parse_url(scheme, rest), ledger)
     try:
         yield broker

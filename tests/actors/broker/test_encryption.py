@@ -41,7 +41,7 @@ from ...servers.process import poll
 KEY = CryptoConfig("s3cr3t-a", "s3cr3t-b", "s3cr3t-c")
 OTHER_SECRET = CryptoConfig("s3cr3t-x", "s3cr3t-b", "s3cr3t-c")
 OTHER_KEY = CryptoConfig("s3cr3t-a", "s3cr3t-b", "s3cr3t-x")
-PATIENCE = 60.0
+PATIENCE = 90.0
 SEALED = (
     "7573630168c6ad2a5adc93ea05996a87653e1ccce9feaf6d442f97c4be27"
     "8292cec52ff2fdf0e7c18a98c8f7939f9e7a7d32d8cdadf7af66ca3569"

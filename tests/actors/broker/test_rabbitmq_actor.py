@@ -31,7 +31,10 @@ from understudy.supervisors.child import Child
 from understudy.supervisors.supervisor import Supervisor
 from understudy.supervisors.system import ActorSystem
 
-from .conftest import eventually
+from ...servers.shared import with_options
+from .conftest import PATIENCE, eventually
+
+pytestmark = pytest.mark.timeout(600)  # servers are started here; seconds, but for a slow machine
 
 BROKER, MUTATOR = "notifications/broker", "notifications/mutator"
 
@@ -76,7 +79,7 @@ def pipeline(url: str, store: str = "sqlite:///:memory:", limit: int | None = No
             store_in_db=True,
             delivery_limit=limit,
         )
-        system.ask(BROKER, wish, timeout=30)
+        system.ask(BROKER, wish, timeout=PATIENCE)
         yield system
 
 
@@ -95,29 +98,29 @@ def test_poison_ends_among_the_dead_letters_once_each_after_exactly_the_limit(
     poison = {str(number) for number in range(0, total, every)}
     with pipeline(amqp_url, f"sqlite:///{tmp_path}/store.db", limit=3) as system:
         pending = [
-            system.ask(BROKER, produced(number, "poison" if str(number) in poison else None), block=False, timeout=100)
+            system.ask(BROKER, produced(number, "poison" if str(number) in poison else None), block=False, timeout=300)
             for number in range(total)
         ]
         for future in pending:
-            future.get(timeout=100)
-        wait_for(lambda: system.ask(BROKER, CountQueue("TestOnion"), timeout=30).dead >= len(poison))
-        wait_for(lambda: system.ask(MUTATOR, CountNotifs(), timeout=30) >= total - len(poison))
-        wait_for(lambda: system.ask(BROKER, CountQueue("TestOnion"), timeout=30).unsettled == 0)
-        letters = system.ask(BROKER, DeadLetters("TestOnion", 1_000), timeout=30)
+            future.get(timeout=300)
+        wait_for(lambda: system.ask(BROKER, CountQueue("TestOnion"), timeout=PATIENCE).dead >= len(poison))
+        wait_for(lambda: system.ask(MUTATOR, CountNotifs(), timeout=PATIENCE) >= total - len(poison))
+        wait_for(lambda: system.ask(BROKER, CountQueue("TestOnion"), timeout=PATIENCE).unsettled == 0)
+        letters = system.ask(BROKER, DeadLetters("TestOnion", 1_000), timeout=PATIENCE)
         assert sorted(letter.message_id for letter in letters) == sorted(poison)
         assert {(letter.attempts, letter.reason) for letter in letters} == {(4, "delivery_limit")}
         assert {letter.exchange for letter in letters} == {"SavageEx"}
-        assert system.ask(MUTATOR, CountNotifs(), timeout=30) == total - len(poison)
+        assert system.ask(MUTATOR, CountNotifs(), timeout=PATIENCE) == total - len(poison)
         assert {Choosy.asked[message_id] for message_id in poison} == {4}
         # They are put back when the cause is mended, and are then done like any other.
         Choosy.cured = True
-        assert system.ask(BROKER, ReplayDeadLetters("TestOnion"), timeout=30) == len(poison)
-        wait_for(lambda: system.ask(MUTATOR, CountNotifs(), timeout=30) == total)
-        assert system.ask(BROKER, PurgeDeadLetters("TestOnion"), timeout=30) == 0
+        assert system.ask(BROKER, ReplayDeadLetters("TestOnion"), timeout=PATIENCE) == len(poison)
+        wait_for(lambda: system.ask(MUTATOR, CountNotifs(), timeout=PATIENCE) == total)
+        assert system.ask(BROKER, PurgeDeadLetters("TestOnion"), timeout=PATIENCE) == 0
 
 
 def wait_for(true: Any) -> None:
-    end = time.monotonic() + 100
+    end = time.monotonic() + 300
     while not true():
         assert time.monotonic() < end
         time.sleep(0.1)
@@ -125,26 +128,24 @@ def wait_for(true: Any) -> None:
 
 def test_a_lost_server_is_a_restart_of_the_connection_and_a_code_for_each_caller(private_rabbitmq: Any) -> None:
     """Nobody waits past the deadline; the broker actor lives on; when the server is back, so is everything."""
-    with pipeline(private_rabbitmq.url) as system:
+    with pipeline(with_options(private_rabbitmq.url)) as system:
         crashed: list[str] = []
         restarted: list[str] = []
         system.events.subscribe(ActorCrashed, lambda event: crashed.append(event.path))
         system.events.subscribe(ActorRestarted, lambda event: restarted.append(event.path))
-        system.ask(BROKER, produced(1), timeout=5)
+        system.ask(BROKER, produced(1), timeout=PATIENCE)
         private_rabbitmq.kill()
         eventually(lambda: crashed != [])
         for message in (produced(2), Publish("", "TestOnion", b""), DeclareQueue("other"), CountQueue("TestOnion")):
-            begun = time.monotonic()
-            with pytest.raises(ActorError) as caught:
-                system.ask(BROKER, message, timeout=1.5)
-            assert time.monotonic() - begun < 2.0
+            with pytest.raises(ActorError) as caught:  # else it would be the asker's own time-out
+                system.ask(BROKER, message, timeout=2)
             assert isinstance(caught.value, BrokerError)
             assert caught.value.kind == "broker.unavailable"
         kept = system.ask(BROKER, produced(3), block=False, timeout=60)  # time enough for the server to come back
         private_rabbitmq.start()
         kept.get(timeout=60)
         eventually(lambda: f"{BROKER}/connection" in restarted)
-        wait_for(lambda: system.ask(MUTATOR, CountNotifs(), timeout=5) >= 2)
+        wait_for(lambda: system.ask(MUTATOR, CountNotifs(), timeout=PATIENCE) >= 2)
         assert set(crashed) == {f"{BROKER}/connection"}
         assert system.lookup(BROKER).incarnation == 1
 
@@ -152,19 +153,19 @@ def test_a_lost_server_is_a_restart_of_the_connection_and_a_code_for_each_caller
 def test_a_broker_that_starts_before_its_server_begins_to_work_when_that_is_there(private_rabbitmq: Any) -> None:
     private_rabbitmq.kill()
     with ActorSystem(
-        "shop", Supervisor("top", children=[Child(Broker, name="broker", args=(private_rabbitmq.url,))])
+        "shop", Supervisor("top", children=[Child(Broker, name="broker", args=(with_options(private_rabbitmq.url),))])
     ) as s:
         with pytest.raises(BrokerError) as caught:
-            s.ask("top/broker", DeclareQueue("early"), timeout=5)
+            s.ask("top/broker", DeclareQueue("early"), timeout=PATIENCE)
         assert caught.value.kind == "broker.unavailable"
         private_rabbitmq.start()
 
         def declared() -> bool:
             try:
-                s.ask("top/broker", DeclareQueue("early"), timeout=5)
+                s.ask("top/broker", DeclareQueue("early"), timeout=PATIENCE)
             except BrokerError:
                 return False
             return True
 
         eventually(declared)
-        s.ask("top/broker", Publish("", "early", b"x"), timeout=5)
+        s.ask("top/broker", Publish("", "early", b"x"), timeout=PATIENCE)

@@ -26,7 +26,7 @@ def other(amqp_url: str) -> Iterator[RabbitBroker]:
 
 
 @pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+def waits_for_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """However slow the machine, a request waits here for the connection."""
     monkeypatch.setattr(operations, "PATIENCE", PATIENCE)
 
@@ -62,7 +62,7 @@ def assert_there_is_one(collector: Collector, other: RabbitBroker) -> None:
 def test_before_the_first_connection(other: RabbitBroker, amqp_url: str, new_proxy: Callable[[str], Any]) -> None:
     proxy = new_proxy(amqp_url)
     proxy.stall()
-    with connected(proxy.url + "?connection_timeout=60") as broker:
+    with connected(proxy.url) as broker:
         early = Early(broker)
         eventually(early.waits)
         proxy.heal()
@@ -118,7 +118,7 @@ def test_cancelled_before_it_began_it_never_does(
     """Whoever waits for its beginning is told, and no channel stays open for it."""
     proxy = new_proxy(amqp_url)
     proxy.stall()
-    with connected(proxy.url + "?connection_timeout=60") as broker:
+    with connected(proxy.url) as broker:
         errors: list[BrokerError | None] = []
         nothing: Callable[[Delivery], None] = lambda _: None  # noqa: E731
         subscription = Subscription("early", "tag", 10, nothing, lambda _: None)

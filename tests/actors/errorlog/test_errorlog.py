@@ -388,10 +388,10 @@ def test_on_real_threads_every_error_is_a_line_and_a_notification(
         system.ask("shop/broker", BindQueue("errors", EXCHANGE))
         for number in range(100):
             with pytest.raises(ActorError):
-                system.ask("shop/worker", Crash(str(number)), timeout=10)
-        system.ask("shop/log", FileError("the last").response, timeout=10)
-        poll(lambda: system.ask("shop/log", CountErrors(), timeout=10).published == 101, "the broker's answers")
-        assert system.ask("shop/broker", CountQueue("errors"), timeout=10).ready == 101
+                system.ask("shop/worker", Crash(str(number)), timeout=90)
+        system.ask("shop/log", FileError("the last").response, timeout=90)
+        poll(lambda: system.ask("shop/log", CountErrors(), timeout=90).published == 101, "the broker's answers")
+        assert system.ask("shop/broker", CountQueue("errors"), timeout=90).ready == 101
     sources = [json.loads(line)["source"] for line in path.read_text().splitlines()]
     assert sorted(sources) == sorted([*(f"RuntimeError: {number}" for number in range(100)), "the last"])
 
