@@ -47,6 +47,7 @@ from .encryption import CONTENT_TYPE, cipher_of
 from .opening import open_backend
 from .plans import Forward, Notify, Plan, write
 from .topology import DEFAULT_EXCHANGE, Binding, Exchange, Queue
+from .validation import fault_of
 
 __all__ = ["Broker"]
 
@@ -144,6 +145,7 @@ class Broker(ServiceActor[BrokerBackend]):
     @handles
     def produce(self, message: ProduceNotif) -> None:
         """Publish a notification; answered when the broker has confirmed it."""
+        self._check(message)
         request = self.defer_reply()
         work = partial(write, message)
         if message.local_spawn:
@@ -182,6 +184,7 @@ class Broker(ServiceActor[BrokerBackend]):
         for request in requests:
             message = request.message
             try:
+                self._check(message)
                 publication = Publication(
                     exchange=message.exchange,
                     routing_key=message.routing_key,
@@ -211,6 +214,7 @@ class Broker(ServiceActor[BrokerBackend]):
     @handles
     def request(self, message: SendRpcMessage) -> None:
         """Publish a request; answered with the reply, or an error."""
+        self._check(message)
         correlation_id = self._new_id()
         publication = Publication(
             exchange=message.exchange,
@@ -258,16 +262,19 @@ class Broker(ServiceActor[BrokerBackend]):
     @handles
     def declare_exchange(self, message: DeclareExchange) -> None:
         """Make sure that an exchange exists."""
+        self._check(message)
         self._backend.declare_exchange(Exchange(message.name, message.type, message.durable))
 
     @handles
     def declare_queue(self, message: DeclareQueue) -> None:
         """Make sure that a queue exists."""
+        self._check(message)
         self._backend.declare_queue(Queue(message.name, message.durable, message.max_length, message.delivery_limit))
 
     @handles
     def bind_queue(self, message: BindQueue) -> None:
         """Let messages flow from an exchange into a queue."""
+        self._check(message)
         self._backend.bind(Binding(message.queue, message.exchange, message.routing_key, message.arguments))
 
     def _declare(self, name: str, kind: Any) -> None:
@@ -283,6 +290,7 @@ class Broker(ServiceActor[BrokerBackend]):
     @handles
     def consume(self, message: ConsumeNotif) -> str:
         """Start taking notifications out of a queue; answered with the consumer's tag."""
+        self._check(message)
         if message.decryption_config is not None:
             cipher_of(message.decryption_config)  # what cannot decrypt is refused now, not with each delivery
         if message.store_in_db:
@@ -294,6 +302,7 @@ class Broker(ServiceActor[BrokerBackend]):
     @handles
     def subscribe(self, message: Subscribe) -> str:
         """Let an actor have a queue's messages; answered with the consumer's tag."""
+        self._check(message)
         path = self.resolve(message.to).path
         self._watch_over(path)
         return self._add(Subscribe(message.queue, path, message.tag or self._new_id(), message.prefetch))
@@ -301,6 +310,7 @@ class Broker(ServiceActor[BrokerBackend]):
     @handles
     def stop_consuming(self, message: StopConsuming | Unsubscribe) -> bool:
         """End a consumer; whether there was one."""
+        self._check(message)
         return self._remove(message.tag)
 
     def _add(self, consumer: Consumer) -> str:
@@ -377,6 +387,7 @@ class Broker(ServiceActor[BrokerBackend]):
     @handles
     def watch_notifs(self, message: WatchNotifs) -> None:
         """Have an actor told every notification that is consumed."""
+        self._check(message)
         path = self.resolve(message.to).path
         self._watch_over(path)
         self._live[path] = message.receiver_info
@@ -384,6 +395,7 @@ class Broker(ServiceActor[BrokerBackend]):
     @handles
     def unwatch_notifs(self, message: UnwatchNotifs) -> bool:
         """Take a watch back; whether there was one."""
+        self._check(message)
         path = self.resolve(message.to).path
         known = path in self._live
         self._live.pop(path, None)
@@ -402,22 +414,32 @@ class Broker(ServiceActor[BrokerBackend]):
     @handles
     def count_queue(self, message: CountQueue) -> QueueCounts:
         """Count a queue's messages."""
+        self._check(message)
         return self._backend.counts(message.queue)
 
     @handles
     def dead_letters(self, message: DeadLetters) -> list[DeadLetter]:
         """List the oldest dead letters of a queue."""
+        self._check(message)
         return self._backend.dead_letters(message.queue, message.limit)
 
     @handles
     def replay(self, message: ReplayDeadLetters) -> int:
         """Put dead letters back; how many."""
+        self._check(message)
         return self._backend.replay_dead_letters(message.queue, message.message_ids)
 
     @handles
     def purge(self, message: PurgeDeadLetters) -> int:
         """Delete dead letters; how many."""
+        self._check(message)
         return self._backend.purge_dead_letters(message.queue, message.message_ids)
+
+    def _check(self, message: Message[Any]) -> None:
+        """Refuse a request that was made with a value of a wrong type: only what comes by wire was checked before."""
+        fault = fault_of(message)
+        if fault is not None:
+            raise fault
 
     # --- what a consumption needs ------------------------------------------------------------------------------
 

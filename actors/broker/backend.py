@@ -14,7 +14,7 @@ from typing import Protocol, TypeAlias
 import msgspec
 
 from ...messages.broker import DeadLetter, HeaderValue, QueueCounts
-from ...messages.errors import BrokerError
+from ...messages.errors import BrokerError, ErrorKind
 from .topology import Binding, Exchange, Queue, check_name
 
 
@@ -106,6 +106,12 @@ class Subscription(msgspec.Struct, frozen=True):
     prefetch: int
     deliver: Callable[[Delivery], object]
     cancelled: Callable[[BrokerError], None]
+
+    def __post_init__(self) -> None:
+        try:
+            check_name("tag", self.tag)
+        except BrokerError as error:
+            raise BrokerError(f"consumer: {error}", kind=ErrorKind.CONSUMER_INVALID, cause=error) from error
 
 
 class BrokerBackend(Protocol):

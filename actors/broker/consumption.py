@@ -28,6 +28,7 @@ from ..future import Future
 from ..ref import ActorRef
 from .backend import BrokerBackend, Delivery, Publication, Subscription
 from .plans import Plan, Step
+from .validation import fault_of
 
 logger = logging.getLogger("understudy.broker")
 
@@ -255,7 +256,7 @@ class Consumption:
         """Send a reply; when the broker has it, or nobody waits for it any more, the work is done."""
         asked = delivery.publication
 
-        def report(_: int, error: BrokerError | None) -> None:
+        def report(_: int, error: ActorError | None) -> None:
             if error is None or error.kind is ErrorKind.UNROUTABLE:
                 self._backend.ack(delivery)
             else:
@@ -263,6 +264,9 @@ class Consumption:
                 self._backend.requeue(delivery)
 
         try:
+            fault = fault_of(reply)
+            if fault is not None:
+                raise fault
             publication = Publication(
                 exchange="",
                 routing_key=asked.reply_to,
@@ -273,7 +277,7 @@ class Consumption:
                 persistent=False,
                 correlation_id=asked.correlation_id,
             )
-        except BrokerError as error:
+        except ActorError as error:
             report(0, error)
         else:
             self._backend.publish([publication], report)

@@ -142,7 +142,7 @@ class MemoryQueue:
                 body=entry.publication.body,
                 headers=dict(entry.publication.headers),
             )
-            for entry, reason in islice(self._dead, limit)
+            for entry, reason in islice(self._dead, min(limit, len(self._dead)))
         ]
 
     def replay(self, message_ids: Sequence[str] | None) -> int:

@@ -280,7 +280,7 @@ class _Operation(Generic[T]):
         if self._steps is not None:
             self._steps.close()
         if self._channel is not None and self._channel.is_open and (error is not None or not self._keep):
-            self._channel.close()
+            self._owner.guard(self._channel.close)
         self._then(result, error)
 
 

@@ -14,6 +14,7 @@ import pytest
 
 from understudy.actors.broker.actor import Broker
 from understudy.actors.broker.backend import Delivery, Publication, Subscription
+from understudy.actors.broker.rabbitmq.operations import Steps
 from understudy.actors.broker.rabbitmq.url import parse_url
 from understudy.actors.broker.topology import Exchange, Queue
 from understudy.messages import BrokerError, DeclareQueue, ErrorKind, Publish, UrlInvalid
@@ -116,6 +117,20 @@ def test_a_publish_that_closes_the_channel_fails_alone(private_rabbitmq: Any) ->
         assert outcomes.kinds[50] == "broker.exchange.unknown"
         assert len(outcomes.confirmed) == 99
         Collector(broker, "alone").wait_for(str(number) for number in range(100) if number != 50)
+
+
+def test_a_request_that_cannot_even_be_taken_back_ends_with_its_error(amqp_url: str) -> None:
+    """pika cannot write the tag, neither to begin to consume nor to end it; nobody waits for that."""
+
+    def consuming() -> Steps[None]:
+        yield lambda channel, then: channel.basic_consume("q", print, consumer_tag="\ud800", callback=then)
+
+    with connected(amqp_url) as broker:
+        broker.declare_queue(Queue("q"))
+        with pytest.raises(BrokerError) as caught:
+            broker._operations.perform("consume", consuming)
+        assert caught.value.kind == "broker.message.invalid"
+        assert broker.counts("q").consumers == 0
 
 
 def test_names_of_three_hundred_bytes_and_other_mistakes_have_codes_and_leave_the_actor_alive(amqp_url: str) -> None:
