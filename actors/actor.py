@@ -10,7 +10,7 @@ from pykka.messages import _ActorStop as ActorStop
 
 from ..messages.errors import IncarnationFenced, UnhandledMessage
 from . import execution, lifecycle
-from .cell import RUNNING, Cell
+from .cell import RUNNING, STARTING, Cell, ending
 from .future import Future
 from .handlers import HandlerTable, build_table
 from .mailbox import UNBOUNDED_MAILBOX, Mailbox
@@ -67,8 +67,9 @@ class Actor(Spawning, pykka.Actor):
         """Set the actor up; subclasses call it first. Arguments are accepted and ignored, as in pykka."""
         if "_cell" not in self.__dict__:
             policy = type(self).mailbox or UNBOUNDED_MAILBOX
-            self._cell = adopted_cell() or Cell(type(self), default_runtime(), policy)
-            self._cell.actor = self  # a constructor may already make a proxy to itself
+            if not self._adopt():
+                self._cell = Cell(type(self), default_runtime(), policy)
+                self._cell.actor = self  # a constructor may already make a proxy to itself
 
     if TYPE_CHECKING:  # pykka's own does it; what it returns is one of our references
 
@@ -149,11 +150,33 @@ class Actor(Spawning, pykka.Actor):
             message_type=type(message).__name__,
         )
 
+    def _adopt(self) -> bool:
+        """Take the place that a child spec's function makes an actor for, if this is the first one that it makes."""
+        place = execution.adopting.get()
+        if place is None:
+            return False
+        execution.adopting.set(None)
+        cell, life = place
+        self._cell = cell
+        with ending:
+            if cell.incarnation == life and cell.state == STARTING:
+                cell.actor = self
+        return True
+
     def on_signal(self, signal: Any) -> None:
         """Take what comes on the control lane beside orders to end; only supervisors get any."""
 
     def _on_killed(self) -> None:
-        """The incarnation was ended by force; ``on_stop`` is not run. Only supervisors have something to do."""
+        """The incarnation was ended by force; ``on_stop`` is not run. What is open is to be closed.
+
+        Called by whoever ends it, maybe while its own code still runs, in a constructor even.
+        """
+
+    def _on_not_started(self) -> None:
+        """``on_start`` has come to nothing: it failed, said ``IGNORE`` or was given up. What it opened is to be closed.
+
+        Called where ``on_start`` ran. If the start was given up, ``_on_killed`` was called before, in its middle.
+        """
 
     def stop(self, reason: ExitReason = NORMAL) -> None:
         """End this incarnation after the message that is being handled.
@@ -289,7 +312,7 @@ def build(actor_class: type[A], cell: Cell, args: tuple[Any, ...], kwargs: dict[
 
 def build_with(factory: Callable[..., A], cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A:
     """Make an instance by a function of the user's; the actor it makes takes ``cell`` as its place."""
-    token = execution.adopting.set(cell)
+    token = execution.adopting.set((cell, cell.incarnation))
     try:
         actor = factory(*args, **kwargs)
     finally:
@@ -297,14 +320,6 @@ def build_with(factory: Callable[..., A], cell: Cell, args: tuple[Any, ...], kwa
     if isinstance(actor, Actor):
         actor._cell = cell
     return actor
-
-
-def adopted_cell() -> Cell | None:
-    """The place that a factory's actor is being made for; taken by the first one it makes."""
-    cell = execution.adopting.get()
-    if cell is not None:
-        execution.adopting.set(None)
-    return cell
 
 
 install()

@@ -90,8 +90,8 @@ class Party(Protocol):
 
 current: ContextVar[Party | None] = ContextVar("understudy_current_actor", default=None)
 
-adopting: ContextVar[Cell | None] = ContextVar("understudy_adopting_cell", default=None)
-"""The place that a child spec's factory is making an actor for."""
+adopting: ContextVar[tuple[Cell, int] | None] = ContextVar("understudy_adopting_cell", default=None)
+"""The place that a child spec's factory is making an actor for, and the number of that incarnation."""
 
 
 class _Host(threading.local):
@@ -290,11 +290,11 @@ class Blocking(Wait):
 
 
 def leave_wait(waiter: _Waiting, note: Party | Wait) -> None:
-    """Take one note of ``waiter`` waiting back."""
+    """Take one note of ``waiter`` waiting back, unless it went with the incarnation that waited."""
     notes = waiter.waiting_on
     if len(notes) == 1 and notes[0] is note:
         waiter.waiting_on = ()
-    else:
+    elif note in notes:
         at = notes.index(note)
         waiter.waiting_on = notes[:at] + notes[at + 1 :]
 

@@ -10,14 +10,14 @@ from __future__ import annotations
 import threading
 import traceback
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pykka
 
 from ..messages.errors import ActorRestarting, ErrorKind, StartFailed
-from . import execution
+from . import execution, killing
 from .answers import handler_failed, never_answered, text_of
 from .cell import CLOSED, RUNNING, STARTING, SUSPENDED, Cell, ending
 from .events import ActorCrashed, ActorStopped, HandlerAbandoned
@@ -28,6 +28,9 @@ from .watching import tell_watchers
 
 if TYPE_CHECKING:
     from .actor import Actor
+    from .background import BackgroundTask
+    from .handlers import HandlerTable
+    from .timers import Timer
 
 __all__ = [
     "IGNORE",
@@ -96,78 +99,147 @@ class ChildExited:
     reason: ExitReason
 
 
-def start(cell: Cell, build: Callable[[], Actor]) -> Started | _Ignore:
+def start(cell: Cell, build: Callable[[], Actor], by: Actor | None = None) -> Started | _Ignore:
     """Put a new incarnation into the place, and return when its ``on_start`` has.
 
-    The caller owns the cell: it was just made, or is between two incarnations.
+    The caller owns the cell: it was just made, or is between two incarnations. A start that is given up (somebody
+    kills the incarnation, or ``by``, while a constructor or ``on_start`` is stuck) may come back at any time later,
+    when a successor is in the place: it knows its own number, and touches nothing that is not its own.
+
+    Args:
+        cell: the place.
+        build: makes the actor.
+        by: whose child it is; when that incarnation is fenced, so is the start.
 
     Returns:
         ``IGNORE`` if ``on_start`` said so: then there is no incarnation.
 
     Raises:
         StartFailed: the constructor or ``on_start`` raised, or ``on_start`` returned something else.
+        ActorKilled: the start was given up.
     """
+    life = _take_place(cell, by)
     parent = cell.parent
     before = () if parent is None else parent.waiting_on
     waiting = (*before, cell)
     if parent is not None:
         parent.waiting_on = waiting
-    answer: object = None
-    outcome: Started | _Ignore = _STARTED
     try:
-        cell.state = STARTING
-        cell.incarnation += 1
-        cell.runner = threading.get_ident()  # a constructor can be stuck like any code
-        try:
-            actor: Any = build()
-            _go_on(cell)
-            # Its constructor put it there; a function of the user's may have returned something else.
-            if actor is cell.actor or isinstance(actor, pykka.Actor):
-                cell.actor = actor
-                cell.handlers = table = actor._table  # type: ignore[union-attr]  # pyright: ignore[reportAttributeAccessIssue]  # an understudy.Actor: the spec saw to it
-                if table.starts:
-                    answer = cell.dispatcher.call(cell, actor.on_start)
-                    _go_on(cell)
-            else:
-                answer = actor
-        except BaseException as error:
-            if isinstance(error, (KeyboardInterrupt, ActorKilled, StartFailed)):
-                raise
-            raise _start_failed(cell, error) from error
-        if answer is not None or cell.actor is None:
-            outcome = _checked(cell, answer)
+        outcome = _fill(cell, life, build, by)
+        if outcome is not IGNORE:
+            _go_on(cell, life, by, RUNNING)
     except BaseException as error:
-        _vacate(cell, cell.actor, ExitReason.of(error))
+        if not _vacate(cell, life, error) and not isinstance(error, KeyboardInterrupt):
+            raise ActorKilled from error
         raise
     finally:
         if parent is not None:
             if parent.waiting_on is waiting:
                 parent.waiting_on = before
-            else:
+            elif by is None or by._cell.actor is by:
                 execution.leave_wait(parent, cell)
-    if isinstance(outcome, _Ignore):
-        _vacate(cell, cell.actor, NORMAL)
-        return outcome
-    if cell.refuses_between:
-        cell.limit = cell.policy.limit
-    cell.state = RUNNING
-    cell.settle()
+    if outcome is IGNORE:
+        _vacate(cell, life, None)
+    else:
+        cell.settle()
     return outcome
 
 
-def _go_on(cell: Cell) -> None:
+def _take_place(cell: Cell, by: Actor | None) -> int:
+    """Begin an incarnation; returns its number."""
+    with ending:
+        if by is not None and by._cell.actor is not by:
+            raise ActorKilled
+        cell.state = STARTING
+        cell.incarnation = life = cell.incarnation + 1
+        cell.runner = threading.get_ident()  # a constructor can be stuck like any code
+    return life
+
+
+def _fill(cell: Cell, life: int, build: Callable[[], Actor], by: Actor | None) -> Started | _Ignore:
+    """Make the actor, and run its ``on_start``."""
+    try:
+        actor: Any = build()
+        # Its constructor put it there; a function of the user's may have returned something else.
+        if actor is not cell.actor and not isinstance(actor, pykka.Actor):
+            if isinstance(actor, _Ignore):
+                return actor
+            raise _bad_answer(cell, "the child spec's function", actor)
+        table: HandlerTable = actor._table  # pyright: ignore[reportAttributeAccessIssue]  # an understudy.Actor: the spec saw to it
+        if table.starts:
+            _go_on(cell, life, by, STARTING, actor)
+            outcome: Started | _Ignore = cell.dispatcher.call(cell, lambda: _run_on_start(cell, actor))
+            return outcome
+        if actor is not cell.actor or table is not cell.handlers:
+            _go_on(cell, life, by, STARTING, actor)
+    except BaseException as error:
+        if isinstance(error, (KeyboardInterrupt, ActorKilled, StartFailed)):
+            raise
+        raise _start_failed(cell, error) from error
+    return _STARTED
+
+
+def _go_on(cell: Cell, life: int, by: Actor | None, state: int, actor: Any = None) -> None:
     """Go on with the start, unless somebody ended it by force meanwhile: it must not be brought back to life."""
     with ending:
-        if cell.state != STARTING:
+        if cell.state != STARTING or cell.incarnation != life or (by is not None and by._cell.actor is not by):
             raise ActorKilled
+        cell.state = state
         cell.runner = 0
+        if actor is not None:
+            cell.actor = actor
+            cell.handlers = actor._table
+        if cell.refuses_between and state == RUNNING:
+            cell.limit = cell.policy.limit
 
 
-def _checked(cell: Cell, answer: object) -> Started | _Ignore:
-    if isinstance(answer, (Started, _Ignore)):
-        return answer
-    what = "on_start" if cell.actor is not None else "the child spec's function"
-    raise _start_failed(cell, None, f"{what} returned {answer!r}, which is not one of its answers")
+def _run_on_start(cell: Cell, actor: Any) -> Any:
+    """Run ``on_start`` where the dispatcher wants it to run, and undo it there if it comes to nothing."""
+    if cell.actor is not actor:
+        raise ActorKilled  # given up before it had its turn
+    try:
+        answer = actor.on_start()
+        if isinstance(answer, Coroutine):
+            return _await_on_start(cell, actor, answer) if execution.on_event_loop() else answer
+        return _started(cell, actor, answer)
+    except BaseException:
+        _undo(cell, actor)
+        raise
+
+
+async def _await_on_start(cell: Cell, actor: Any, work: Coroutine[Any, Any, Any]) -> Started | _Ignore:
+    try:
+        return _started(cell, actor, await work)
+    except BaseException:
+        _undo(cell, actor)
+        raise
+
+
+def _started(cell: Cell, actor: Any, answer: object) -> Started | _Ignore:
+    """What ``on_start`` comes to."""
+    if cell.actor is not actor:
+        raise ActorKilled  # given up meanwhile: who did it has closed only what was there then
+    if answer is None:
+        return _STARTED
+    if not isinstance(answer, (Started, _Ignore)):
+        raise _bad_answer(cell, "on_start", answer)
+    if isinstance(answer, _Ignore):
+        _undo(cell, actor)
+    return answer
+
+
+def _undo(cell: Cell, actor: Any) -> None:
+    """The start has come to nothing: close what it opened."""
+    if cell.actor is not actor:
+        killing.forget_pending(threading.get_ident())
+    try:
+        actor._on_not_started()
+    except BaseException as failure:  # the start's own failure is the one that is told
+        _report_crash(cell, failure, None)
+
+
+def _bad_answer(cell: Cell, what: str, answer: object) -> StartFailed:
+    return _start_failed(cell, None, f"{what} returned {answer!r}, which is not one of its answers")
 
 
 _STARTED = Started()
@@ -267,16 +339,20 @@ def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
     Only what really runs needs force; an actor that is idle or waits for a thread is ended through the
     control lane and is over as soon as it is picked up.
     """
+    left, item = _NOTHING, None
     with ending:
-        actor, runner = cell.actor, cell.runner
-        if cell.state in (SUSPENDED, CLOSED) or actor is None:
+        actor, runner, life = cell.actor, cell.runner, cell.incarnation
+        if cell.state in (SUSPENDED, CLOSED) or (actor is None and cell.state != STARTING):
             return
-        if not runner:
-            ends, item = [], None
-        else:
-            ends = _leave(cell, reason)
+        if actor is None or runner:
             item = cell.current
-            cell.dispatcher.interrupt(cell, actor, runner)
+            left = _leave(cell, reason)
+            if actor is not None:
+                cell.dispatcher.interrupt(cell, actor, runner)
+    if actor is None:  # it was still being made: whoever makes it finds that it is not wanted any more
+        for future in left.ends:
+            future.try_set(reason)
+        return
     if not runner:
         cell.signal(End(reason), first=True)
         return
@@ -288,14 +364,27 @@ def kill(cell: Cell, reason: ExitReason = KILLED) -> None:
         message = each.message if type(each) is Request else each
         cell.bury(each, "killed", handler_failed(cell, message, ActorKilled()))
     # A supervisor that waits for a child is not what is stuck.
-    if not (cell.handlers.trusted and latch is not None) and cell.runtime.events.wanted(HandlerAbandoned):
+    if not (cell.handlers.trusted and latch is not None):
         kind = type(items[0].message if type(items[0]) is Request else items[0]).__name__ if items else ""
+        _report_abandoned(cell, life, kind, runner)
+    _clean_up(cell, left)
+    _tell_killed(cell, actor)
+    _tell_end(cell, life, left.ends, reason)
+
+
+def _report_abandoned(cell: Cell, life: int, message_type: str, thread_id: int) -> None:
+    if cell.runtime.events.wanted(HandlerAbandoned):
         cell.runtime.events.publish(
-            HandlerAbandoned(path=cell.path, incarnation=cell.incarnation, message_type=kind, thread_id=runner)
+            HandlerAbandoned(path=cell.path, incarnation=life, message_type=message_type, thread_id=thread_id)
         )
-    _clean_up(cell, actor)
-    actor._on_killed()
-    _tell_end(cell, ends, reason)
+
+
+def _tell_killed(cell: Cell, actor: Any) -> None:
+    """Run the hook of an incarnation that was ended by force; it may be half made, if its constructor was stuck."""
+    try:
+        actor._on_killed()
+    except Exception as failure:
+        _report_crash(cell, failure, None)
 
 
 def evict(cell: Cell) -> None:
@@ -305,14 +394,14 @@ def evict(cell: Cell) -> None:
     in that line, so that it cannot be given to another incarnation.
     """
     with ending:
-        actor = cell.actor
+        actor, life = cell.actor, cell.incarnation
         if cell.state in (SUSPENDED, CLOSED) or actor is None or cell.runner:
             return
-        ends = _leave(cell, KILLED)
-    _clean_up(cell, actor)
-    actor._on_killed()
+        left = _leave(cell, KILLED)
+    _clean_up(cell, left)
+    _tell_killed(cell, actor)
     close(cell, KILLED)
-    _tell_end(cell, ends, KILLED)
+    _tell_end(cell, life, left.ends, KILLED)
 
 
 def incarnation_over(cell: Cell, actor: Any, reason: ExitReason) -> bool:
@@ -320,9 +409,10 @@ def incarnation_over(cell: Cell, actor: Any, reason: ExitReason) -> bool:
     with ending:
         if cell.actor is not actor:
             return False
-        ends = _leave(cell, reason)
-    _clean_up(cell, actor)
-    _tell_end(cell, ends, reason)
+        life = cell.incarnation
+        left = _leave(cell, reason)
+    _clean_up(cell, left)
+    _tell_end(cell, life, left.ends, reason)
     return True
 
 
@@ -353,56 +443,78 @@ def close(cell: Cell, reason: ExitReason) -> None:
         cell.runtime.events.publish(ActorStopped(path=cell.path, reason=str(reason)))
 
 
-def _leave(cell: Cell, reason: ExitReason) -> list[Future[ExitReason]]:
-    """The decisive step, under ``ending``: from here on the incarnation is fenced."""
-    cell.actor = None
+class _Left(NamedTuple):
+    """What an incarnation leaves behind when it ends."""
+
+    ends: Sequence[Future[ExitReason]] = ()
+    timers: Iterable[Timer] = ()
+    background: Iterable[BackgroundTask[Any]] = ()
+    deferred: Iterable[Request[Any]] = ()
+
+
+_NOTHING = _Left()
+
+
+def _leave(cell: Cell, reason: ExitReason) -> _Left:
+    """The decisive step, under ``ending``: from here on the incarnation is fenced, and the next one may come."""
+    cell.actor = cell.current = None
     if cell.state != CLOSED:
         cell.state = SUSPENDED
     cell.reason = reason
     cell.runner = 0
+    cell.waiting_on = ()  # its thread may go on waiting, but nobody waits for that one any more
     if cell.refuses_between:
         cell.limit = 0
-    if cell.extras is None:
-        return []
-    ends, cell.extras.ends = cell.extras.ends, []
-    return ends
+    extras = cell.extras
+    if extras is None:
+        return _NOTHING
+    left = _Left(extras.ends, extras.timers, extras.background, extras.deferred)
+    extras.ends, extras.timers, extras.background, extras.deferred = [], set(), {}, {}
+    return left
 
 
-def _tell_end(cell: Cell, ends: list[Future[ExitReason]], reason: ExitReason) -> None:
+def _tell_end(cell: Cell, life: int, ends: Sequence[Future[ExitReason]], reason: ExitReason) -> None:
     if cell.limit == 0:
         cell.admit(everyone=True)
     for future in ends:
         future.try_set(reason)
     if not ends and cell.parent is not None:
-        cell.parent.signal(ChildExited(cell, cell.incarnation, reason))
+        cell.parent.signal(ChildExited(cell, life, reason))
 
 
-def _vacate(cell: Cell, actor: Any, reason: ExitReason) -> None:
-    """Undo a start that came to nothing; its caller is the supervisor, who needs no exit signal."""
+def _vacate(cell: Cell, life: int, error: BaseException | None) -> bool:
+    """Undo a start that came to nothing; its caller is the supervisor, who needs no exit signal.
+
+    Returns:
+        False if it had been given up before: then nothing that is here now belongs to it.
+    """
     with ending:
-        ends = _leave(cell, reason)
-    if actor is not None:
-        _clean_up(cell, actor)
-    for future in ends:
-        future.try_set(reason)
+        if cell.incarnation != life or cell.state != STARTING:
+            return False
+        actor, runner = cell.actor, cell.runner
+        elsewhere = runner not in (0, threading.get_ident())
+        left = _leave(cell, NORMAL if error is None else ExitReason.of(error))
+        if elsewhere and actor is not None:  # this thread was called away from waiting for ``on_start``
+            cell.dispatcher.interrupt(cell, actor, runner)
+    _clean_up(cell, left)
+    if elsewhere:
+        _report_abandoned(cell, life, "", runner)
+    if actor is not None and isinstance(error, ActorKilled):
+        _tell_killed(cell, actor)
+    for future in left.ends:
+        future.try_set(cell.reason)
+    return True
 
 
-def _clean_up(cell: Cell, actor: Any) -> None:
+def _clean_up(cell: Cell, left: _Left) -> None:
     """Free what belonged to the incarnation: timers, background work, replies that it still owed."""
-    cell.current = None
     if cell.control:
         _withdraw_ends(cell.control)
-    extras = cell.extras
-    if extras is None:
-        return
-    timers, extras.timers = extras.timers, set()
-    for timer in tuple(timers):  # other threads may take out what is over by itself
+    for timer in tuple(left.timers):  # other threads may take out what is over by itself
         timer.cancel()
-    background, extras.background = extras.background, {}
-    for task in tuple(background):
+    for task in tuple(left.background):
         task.cancel()
-    deferred, extras.deferred = extras.deferred, {}
-    for request in tuple(deferred):
+    for request in tuple(left.deferred):
         if not request.answered:
             cell.bury(request, "killed", never_answered(cell, request.message))
 

@@ -264,6 +264,7 @@ def _boot(cell: Cell, actor: Any) -> bool:
         actor.on_start()
     except Exception:
         _pykka_failure(cell, actor, call_hook=False)
+        actor._on_not_started()
         return False
     return True
 

@@ -18,7 +18,8 @@ from .actor import Actor
 from .cell import Cell
 from .connection import Connection, Part, Server
 from .embedded import Embedded
-from .reasons import SHUTDOWN
+from .forking import renewed_in_forks
+from .reasons import SHUTDOWN, ActorKilled
 from .request import Request
 
 __all__ = ["Opener", "ServiceActor", "missing_client", "open_by_scheme"]
@@ -81,6 +82,9 @@ def missing_client(service: str, scheme: str, extra: str) -> UrlInvalid:
     return UrlInvalid(f"{service}: {scheme}:// needs a client library: pip install 'understudy[{extra}]'")
 
 
+_closing = renewed_in_forks(threading.Lock())
+"""Held while it is decided who closes a connection: who kills an actor, or its start that comes back."""
+
 PARTS_TIMEOUT = 3.0
 """Seconds that the parts of a service actor have to end before they are ended by force."""
 
@@ -101,12 +105,16 @@ class ServiceActor(Actor, Generic[B]):
     default_url: ClassVar[str]
     """The embedded default."""
 
+    # Of the class, so that they are there when it is killed while a subclass's constructor is stuck.
+    _closing: threading.Event | None = None
+    _connected: B | None = None
+    _to_close: B | None = None
+    _parts: Cell | None = None
+
     def __init__(self, url: str | None = None) -> None:
         super().__init__()
         self._url = url or os.environ.get(self.variable) or self.default_url
-        self._connected: B | None = None
         self._closing = threading.Event()
-        self._parts: Cell | None = None
 
     @abstractmethod
     def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> B:
@@ -118,20 +126,18 @@ class ServiceActor(Actor, Generic[B]):
         return self._connected
 
     def on_start(self) -> None:
-        """Open the connection."""
+        """Open the connection; if this or what a subclass does after it fails, it is closed again."""
         runtime = self._cell.runtime
-        self._connected = self._open(self._url, runtime.embedded, runtime.clock)
-        backend: object = self._connected
+        backend: Any = self._open(self._url, runtime.embedded, runtime.clock)
+        self._to_close = self._connected = backend
+        if self._fenced:  # it took so long that the start was given up: its successor has the names of the parts
+            raise ActorKilled
         if runtime.supervise is None:
             return
-        try:
-            parts = [Part("connection", Connection, (backend, self._closing))] if isinstance(backend, Server) else []
-            parts += self._own_parts()
-            if parts:
-                self._parts = runtime.supervise(self._cell, parts)
-        except BaseException:
-            self._disconnect()
-            raise
+        parts = [Part("connection", Connection, (backend, self._closing))] if isinstance(backend, Server) else []
+        parts += self._own_parts()
+        if parts:
+            self._parts = runtime.supervise(self._cell, parts)
 
     def _own_parts(self) -> list[Part]:
         """What else works below this actor; asked for when the connection is open."""
@@ -163,13 +169,22 @@ class ServiceActor(Actor, Generic[B]):
     def _on_killed(self) -> None:
         self._disconnect()
 
+    def _on_not_started(self) -> None:
+        self._disconnect()
+
     def _disconnect(self) -> None:
-        self._closing.set()
-        if self._connected is not None:
-            self._connected.close()
-        parts, self._parts = self._parts, None
-        if parts is not None:
-            self._end_parts(parts)
+        """Close what is open; harmless if that was done, also on another thread: a start that was given up does."""
+        if self._closing is not None:
+            self._closing.set()
+        with _closing:
+            backend, self._to_close = self._to_close, None
+            parts, self._parts = self._parts, None
+        try:
+            if backend is not None:
+                backend.close()
+        finally:
+            if parts is not None:
+                self._end_parts(parts)
 
     @staticmethod
     def _end_parts(parts: Cell) -> None:

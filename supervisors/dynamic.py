@@ -156,7 +156,7 @@ class DynamicKeeper(Keeper):
         try:
             started = self._launch(record, self._spec.extra_arguments)
         except BaseException:
-            del self._children[cell]
+            self._children.pop(cell, None)
             self._close(record)
             raise
         if started.ref is None:

@@ -159,22 +159,32 @@ class Keeper(Actor):
     def _launch(
         self, record: Record, before: tuple[Any, ...] = (), *, reason: ExitReason | None = None
     ) -> StartedChild:
-        """Put an incarnation into the record's place. Raises ``StartFailed`` or ``NameTaken``."""
+        """Put an incarnation into the record's place.
+
+        Raises:
+            StartFailed, NameTaken: there is none.
+            ActorKilled: this supervisor was killed meanwhile, and what it was starting with it.
+        """
+        if self._fenced:
+            raise ActorKilled
         cell = record.cell
         if cell is None or cell.state == CLOSED:
             cell = record.cell = self._place(record.spec)
         spec = record.spec
         self._starting = record
         try:
-            outcome = lifecycle.start(cell, lambda: spec.build(cell, before, record.args, record.kwargs))
-            if self._fenced:  # killed meanwhile: nobody else would stop the child
-                lifecycle.kill(cell)
-                raise ActorKilled
+            outcome = lifecycle.start(cell, lambda: spec.build(cell, before, record.args, record.kwargs), self)
+            if isinstance(outcome, lifecycle.Started):
+                record.status = "running"  # from here on who kills this supervisor finds it among the children
         except StartFailed as error:
             record.status = None
             events = self._cell.runtime.events
             if events.wanted(ChildStartFailed):
                 events.publish(ChildStartFailed(path=self._cell.path, child=cell.path, error=error))
+            raise
+        except ActorKilled:
+            if not cell.incarnation:
+                self._close(record)  # a place that nobody was in; whoever killed this supervisor may have missed it
             raise
         finally:
             self._starting = None
@@ -182,7 +192,6 @@ class Keeper(Actor):
             record.status = None
             self._close(record)
             return StartedChild(None)
-        record.status = "running"
         record.since = cell.runtime.clock()
         if spec.restart == "temporary":
             record.forget_arguments()
@@ -298,7 +307,8 @@ class Keeper(Actor):
         try:
             yield
         finally:
-            cell.waiting_on = before
+            if not self._fenced:
+                cell.waiting_on = before
 
     def _ask_to_end(self, record: Record) -> Future[ExitReason] | None:
         """Begin to stop a child; None if nothing runs there."""

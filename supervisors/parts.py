@@ -42,7 +42,7 @@ def supervise(owner: Cell, parts: Sequence[Part]) -> Cell:
     )
     cell = Cell(spec.actor_class, owner.runtime, UNBOUNDED_MAILBOX, name="", parent=owner)
     try:
-        lifecycle.start(cell, lambda: spec.build(cell))
+        lifecycle.start(cell, lambda: spec.build(cell), owner.actor)
     except BaseException:
         lifecycle.close(cell, cell.reason)
         raise

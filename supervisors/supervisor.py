@@ -10,7 +10,7 @@ from ..actors import lifecycle
 from ..actors.actor import Actor, build
 from ..actors.cell import Cell
 from ..actors.handlers import handles
-from ..actors.reasons import SHUTDOWN, ExitReason
+from ..actors.reasons import SHUTDOWN, ActorKilled, ExitReason
 from ..messages.errors import ChildRunning, ErrorKind, NameTaken, NotSupported, SpecInvalid, StartFailed
 from ..messages.redact import repr_of
 from .child import AutoShutdown, ChildSpec, Kind, as_list, as_spec, check_childspecs
@@ -153,6 +153,8 @@ class StaticSupervisor(Keeper):
                 ) from error
             if started.ref is None and record.spec.restart == "temporary":
                 self._forget(record)
+        if self._fenced:
+            raise ActorKilled  # the places are its successor's
         leftover, self._cell.needs.places = self._cell.needs.places, {}
         for cell in leftover.values():
             lifecycle.close(cell, SHUTDOWN)
@@ -253,14 +255,15 @@ class StaticSupervisor(Keeper):
     def _start_child(self, message: StartChild) -> StartedChild:
         spec = message.spec
         self._check_new(spec, message)
-        record = Record(spec)
+        record = self._children[spec.name] = Record(spec)
         try:
             started = self._launch(record)
         except (StartFailed, NameTaken):
+            self._forget(record)
             self._close(record)
             raise
-        if started.ref is not None or spec.restart != "temporary":
-            self._children[spec.name] = record
+        if started.ref is None and spec.restart == "temporary":
+            self._forget(record)
         return started
 
     def _check_new(self, spec: Any, message: StartChild) -> None:

@@ -63,8 +63,12 @@ class SimulatedLoopDispatcher:
         done = threading.Lock()
         done.acquire()
         task = self.start(run_it())
-        task.add_done_callback(lambda _: done.release())
-        execution.wait(done, None, cell)
+        task.add_done_callback(lambda _: execution.free(done))
+        try:
+            execution.wait(done, None, cell)
+        except BaseException:
+            self.loop.call_soon(task.cancel)  # nobody waits for it any more
+            raise
         return task.result()
 
     def block(self, latch: threading.Lock, timeout: float | None) -> bool:

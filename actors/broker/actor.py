@@ -130,15 +130,11 @@ class Broker(ServiceActor[BrokerBackend]):
         super().on_start()
         self._consumers = self._handed_on("consumers", dict[str, Consumer])
         self._live = self._handed_on("live subscribers", dict[str, str | None])
-        try:
-            for consumer in list(self._consumers.values()):
-                self._start_again(consumer)
-            subscribers = {each.to for each in self._consumers.values() if isinstance(each, Subscribe)}
-            for path in subscribers | self._live.keys():
-                self._watch_over(path)
-        except BaseException:
-            self._disconnect()
-            raise
+        for consumer in list(self._consumers.values()):
+            self._start_again(consumer)
+        subscribers = {each.to for each in self._consumers.values() if isinstance(each, Subscribe)}
+        for path in subscribers | self._live.keys():
+            self._watch_over(path)
 
     # --- publishing --------------------------------------------------------------------------------------------
 

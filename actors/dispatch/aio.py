@@ -64,7 +64,11 @@ class AsyncioDispatcher:
         done.acquire()
         task = asyncio.run_coroutine_threadsafe(run_it(), loop)
         task.add_done_callback(lambda _: execution.free(done))
-        execution.wait(done, None, None)
+        try:
+            execution.wait(done, None, None)
+        except BaseException:
+            task.cancel()  # nobody waits for it any more
+            raise
         return task.result()
 
     @property

@@ -9,6 +9,7 @@ from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from .. import execution, killing
+from ..reasons import ActorKilled
 from ..running import run
 
 if TYPE_CHECKING:
@@ -36,9 +37,10 @@ class _Carrier:
 class _Call:
     """A function to be run on the actor's thread, and what came of it."""
 
-    __slots__ = ("done", "error", "function", "value")
+    __slots__ = ("actor", "done", "error", "function", "value")
 
-    def __init__(self, function: Callable[[], Any]) -> None:
+    def __init__(self, actor: Actor, function: Callable[[], Any]) -> None:
+        self.actor = actor
         self.function = function
         self.done = threading.Lock()
         self.done.acquire()
@@ -71,8 +73,8 @@ class ThreadDispatcher:
         """Run ``function`` on the actor's thread; on the calling one if that is it."""
         carrier = self._carrier(cell)
         if carrier.thread is threading.current_thread():
-            return _as_actor(cell, function)
-        call = _Call(function)
+            return _as_actor(cell, cell.actor, function)
+        call = _Call(cell.actor, function)
         carrier.calls.append(call)
         carrier.latch.release()
         execution.wait(call.done, None, None)
@@ -131,11 +133,12 @@ class ThreadDispatcher:
             while carrier.calls:
                 call = carrier.calls.pop(0)
                 try:
-                    call.value = _as_actor(cell, call.function)
+                    call.value = _as_actor(cell, call.actor, call.function)
                 except BaseException as error:
                     call.error = error
                 execution.free(call.done)
             if carrier.ended:
+                killing.forget_pending(threading.get_ident())
                 return
             if carrier.ready:
                 carrier.ready = False
@@ -149,10 +152,11 @@ class ThreadDispatcher:
                         )
 
 
-def _as_actor(cell: Cell, function: Callable[[], Any]) -> Any:
+def _as_actor(cell: Cell, actor: Actor, function: Callable[[], Any]) -> Any:
+    if cell.actor is not actor:
+        raise ActorKilled  # ended before this thread came to it
     previous = execution.current.set(cell)
     cell.runner = threading.get_ident()
-    actor = cell.actor
     try:
         value = function()
         if isinstance(value, Coroutine):
