@@ -171,7 +171,8 @@ class TaskEngine(Protocol):
         """Store tasks: scheduled if their time is to come, else aggregating if they have a group, else pending.
 
         Returns:
-            for each where it stands, or ``TaskDuplicate``, ``TaskIdConflict``; a refused one leaves no trace.
+            for each where it stands, or ``TaskDuplicate``, ``TaskIdConflict``; a refused one leaves no trace. The id
+            of a task with ``once_for`` stays taken for so long, for others with ``once_for``.
         """
         ...
 

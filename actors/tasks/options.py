@@ -24,7 +24,7 @@ from ...messages.tasks import (
     TaskPayload,
 )
 
-__all__ = ["NewTask", "check_name", "plan", "seconds_of", "unique_key"]
+__all__ = ["NewTask", "check_name", "once_key", "plan", "seconds_of", "unique_key"]
 
 _NAMES: Final = frozenset(TaskOptions.__annotations__)
 MAX_RETRY_LIMIT: Final = 2**31 - 1
@@ -39,11 +39,14 @@ class NewTask(NamedTuple):
         message: the task.
         process_at: unix seconds before which it is not processed; 0: at once.
         unique_for: seconds for which its lock is held once it may be processed; 0: it is not unique.
+        once_for: seconds from now for which its id is taken, even when the task has been done and deleted by then;
+            0: as long as the task is there.
     """
 
     message: TaskMessage
     process_at: float = 0.0
     unique_for: float = 0.0
+    once_for: float = 0.0
 
 
 def plan(payload: TaskPayload[Any] | RawTask, options: Mapping[str, Any], now: float) -> NewTask:
@@ -88,6 +91,11 @@ def unique_key(queue: str, task_type: str, payload: bytes | None) -> str:
     """The full name of the lock of a unique task, as asynq makes it; a payload of None is another one than none."""
     digest = "" if payload is None else hashlib.md5(payload, usedforsecurity=False).hexdigest()
     return f"asynq:{{{queue}}}:unique:{task_type}:{digest}"
+
+
+def once_key(queue: str, task_id: str) -> str:
+    """What keeps an id taken when its task is gone; of ours, and next to asynq's keys of the queue."""
+    return f"asynq:{{{queue}}}:once:{task_id}"
 
 
 def check_name(option: str, value: object) -> str:

@@ -140,20 +140,29 @@ class Scheduler(ServiceActor[TaskEngine]):
         """Enqueue what is due. One that does not lead only forgets what is too old, for it may have to take over."""
         entry.next = max(entry.next, entry.spec.after(now - CATCH_UP))
         while self._leads and entry.next <= now:
-            self._enqueue(entry, entry.next, now)
-            entry.prev = entry.next
-            entry.next = entry.spec.after(entry.next)
+            due = entry.next
+            event = self._enqueue(entry, due, now)
+            entry.prev, entry.next = due, entry.spec.after(due)
+            if event is not None:  # now that it counts as done: this may fail
+                self._backend.note_enqueued(entry.id, event)
 
-    def _enqueue(self, entry: _Entry, due: float, now: float) -> None:
-        """Enqueue for one due instant. The id keeps a scheduler that only thinks it leads from doing it again."""
-        task_id = f"{entry.id}:{int(due)}"
-        (outcome,) = self._backend.enqueue([plan(entry.task.payload, {"task_id": task_id, **entry.task.options}, now)])
+    def _enqueue(self, entry: _Entry, due: float, now: float) -> EnqueueEvent | None:
+        """Enqueue for one due instant; what is to be noted of it.
+
+        The id keeps a scheduler that only thinks it leads from doing it again, and one that does not know whether its
+        predecessor did; also when the task is done by then.
+        """
+        options = {"task_id": f"{entry.id}:{int(due)}", **entry.task.options}
+        task = plan(entry.task.payload, options, now)
+        if "task_id" not in entry.task.options:
+            task = task._replace(once_for=2 * CATCH_UP)
+        (outcome,) = self._backend.enqueue([task])
         if isinstance(outcome, TaskIdConflict):
-            return
+            return None
         if isinstance(outcome, TaskError):
             logger.warning("%s: %s was due and not enqueued: %s", self._cell.path, entry.task.schedule, outcome)
-            return
-        self._backend.note_enqueued(entry.id, EnqueueEvent(outcome.id, due))
+            return None
+        return EnqueueEvent(outcome.id, due)
 
     def _read(self, now: float) -> None:
         """Take what is new, and leave out what is gone; what stays keeps its next instant."""

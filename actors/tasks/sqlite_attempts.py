@@ -12,7 +12,7 @@ import msgspec
 from ...messages.errors import TaskDuplicate, TaskError, TaskIdConflict
 from ...messages.tasks import TaskInfo, TaskMessage, TaskState
 from .engine import ARCHIVE_SECONDS, ARCHIVE_SIZE, LEASE_SECONDS, STATS_DAYS, Ending, Lease
-from .options import NewTask
+from .options import NewTask, once_key
 from .sqlite_file import SqliteFile, decode, encode
 
 __all__ = ["SqliteAttempts", "release", "to_archive", "to_pending"]
@@ -159,6 +159,8 @@ def store(db: sqlite3.Connection, task: NewTask, now: float) -> TaskInfo | TaskE
     message = task.message
     if message.unique_key and _locked(db, message.unique_key, now):
         return TaskDuplicate(f"queue {message.queue}: a task like this {message.type!r} is there already")
+    if task.once_for and _locked(db, once_key(message.queue, message.id), now):
+        return TaskIdConflict(f"queue {message.queue}: the id {message.id!r} was taken by another task")
     scheduled = task.process_at > now
     group = message.group_key or None
     if scheduled:
@@ -187,6 +189,9 @@ def store(db: sqlite3.Connection, task: NewTask, now: float) -> TaskInfo | TaskE
     if message.unique_key:
         until = (task.process_at if scheduled else now) + task.unique_for
         db.execute("INSERT OR REPLACE INTO task_locks VALUES (?, ?, ?)", (message.unique_key, message.id, until))
+    if task.once_for:
+        key = once_key(message.queue, message.id)
+        db.execute("INSERT OR REPLACE INTO task_locks VALUES (?, ?, ?)", (key, message.id, now + task.once_for))
     due = {TaskState.PENDING: now, TaskState.SCHEDULED: task.process_at}
     return TaskInfo(message, state, due.get(state, 0.0))
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from understudy.actors.tasks.engine import ARCHIVE_SIZE
-from understudy.messages.tasks import TaskInfo, TaskState
+from understudy.actors.tasks.options import plan
+from understudy.messages.errors import TaskError
+from understudy.messages.tasks import RawTask, TaskInfo, TaskState
 
 from .conftest import NOON, Client, Clock
 
@@ -152,3 +154,19 @@ def test_what_one_connection_stores_another_one_serves(connect: Callable[[], Cli
     """There is one queue, however many connections."""
     connect().put("t")
     assert connect().take_ids() == ["t"]
+
+
+def test_an_id_may_stay_taken_after_its_task_is_done(client: Client, clock: Clock) -> None:
+    """For those that ask for it, and for as long as they say: it makes enqueueing again harmless."""
+    task = plan(RawTask("echo"), {"task_id": "t"}, NOON)._replace(once_for=60.0)
+
+    def enqueue_again() -> str:
+        (outcome,) = client.engine.enqueue([task])
+        return str(outcome.kind) if isinstance(outcome, TaskError) else str(outcome.state)
+
+    assert enqueue_again() == "pending"
+    assert client.end(client.next())
+    assert client.state("t") == "gone"
+    assert enqueue_again() == "task.id.conflict"
+    clock.at += 61
+    assert enqueue_again() == "pending"

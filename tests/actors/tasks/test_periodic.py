@@ -12,6 +12,7 @@ import pytest
 from understudy import ActorSystem, Child, StartFailed, Supervisor
 from understudy.actors.tasks import scheduler as scheduling
 from understudy.actors.tasks.cron import Spec
+from understudy.actors.tasks.engine import EnqueueEvent
 from understudy.actors.tasks.periodic import Periodic, go_duration, option_texts
 from understudy.actors.tasks.scheduler import Scheduler
 from understudy.actors.tasks.sqlite import SqliteEngine
@@ -239,3 +240,24 @@ def test_a_storage_that_is_away_is_waited_for(room: Room, monkeypatch: pytest.Mo
     monkeypatch.setattr(SqliteEngine, "lead", lead)
     assert room.goes_on(0, ["10"])
     assert system.lookup("cron/scheduler").incarnation == 1
+
+
+def test_a_due_task_is_enqueued_once_though_it_cannot_be_noted(room: Room, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the same scheduler and by its successor, and though the task is done and deleted by then."""
+    noted: list[float] = []
+
+    def away(self: SqliteEngine, entry_id: str, event: EnqueueEvent) -> None:
+        noted.append(event.at - NOON)
+        raise StorageError("away")
+
+    monkeypatch.setattr(SqliteEngine, "note_enqueued", away)
+    first = room.start([EVERY])
+    assert eventually(lambda: leads(room))
+    assert room.goes_on(10, ["10"])
+    room.engine.delete_all("default", TaskState.PENDING)
+    assert room.goes_on(10, ["20"])
+    room.engine.delete_all("default", TaskState.PENDING)
+    first.stop()
+    room.start([EVERY])
+    assert room.goes_on(10, ["30"])
+    assert noted == [10, 20, 30]
