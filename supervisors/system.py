@@ -25,7 +25,7 @@ from .logbook import attach_logbook
 from .parts import supervise
 from .ref import SupervisorRef
 from .root import RootKeeper, StartTree, Top
-from .signals import run_until_signal
+from .signals import Signals, run_until_signal
 from .starting import Starting
 
 __all__ = ["ActorSystem", "Outcome"]
@@ -198,6 +198,36 @@ class ActorSystem(Starting):
             the exit status for the process.
         """
         return run_until_signal(self, drain=drain, timeout=timeout)
+
+    @classmethod
+    def serve(
+        cls, name: str, tree: ChildSpec, *, drain: float | None = 5.0, timeout: float | None = STOP_TIMEOUT, **more: Any
+    ) -> int:
+        """Start a system and run it, as ``ActorSystem(name, tree).run()``; signals count from the very beginning.
+
+        What a signal finds half started is started, and then stopped in order; a second one meanwhile ends the
+        process. Call it on the main thread.
+
+        Args:
+            name: the system's.
+            tree: what it runs.
+            drain: see ``run``.
+            timeout: see ``run``.
+            more: what else ``ActorSystem`` takes.
+
+        Returns:
+            the exit status for the process.
+
+        Raises:
+            StartFailed: the tree did not start.
+            SpecInvalid: an argument is not what it may be.
+            ValueError: not called on the main thread.
+        """
+        with Signals() as signals:
+            signals.starting = True
+            system = cls(name, tree, **more)
+            signals.starting = False
+            return run_until_signal(system, drain=drain, timeout=timeout, signals=signals)
 
     def on_down(self, callback: Callable[[], None]) -> None:
         """Call ``callback`` once the system is down, on whichever thread ends it."""

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from understudy import ActorSystem, Child, Supervisor
+from understudy import ActorSystem, Child, StartFailed, Supervisor
 from understudy.actors.events import SystemStopping
 from understudy.supervisors.signals import CLEAN, FORCED_BASE, GIVEN_UP, KILLED_SOME, Signals
 
@@ -126,3 +126,22 @@ def test_run_is_for_the_main_thread() -> None:
         with pytest.raises(ValueError, match="main thread"):
             in_thread(system.run)()
         assert system.spawn(Account).ask(Deposit(1)) == 1
+
+
+def test_a_signal_while_a_served_system_starts_is_heeded_once_it_has_started() -> None:
+    """It would end the process where nobody took it before ``run``."""
+    started: list[bool] = []
+
+    class Early(Account):
+        def on_start(self) -> None:
+            kill_this_process()
+            started.append(True)
+
+    assert ActorSystem.serve("bank", Supervisor("tree", children=[Child(Early, name="early")])) == CLEAN
+    assert started == [True]
+
+
+def test_a_system_that_cannot_be_served_leaves_the_signals_alone() -> None:
+    """They are whose they were before."""
+    with pytest.raises(StartFailed):
+        ActorSystem.serve("bank", Supervisor("tree", children=[Child(Account, (1, 2, 3, 4), name="wrong")]))

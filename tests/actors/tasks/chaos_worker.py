@@ -6,7 +6,6 @@ Each handler writes the task's id and its process to the log before it returns. 
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 
@@ -24,8 +23,6 @@ def main(database: str, log_path: str) -> int:
     router = TaskRouter()
 
     def note(context: TaskContext) -> str:
-        while signal.getsignal(signal.SIGTERM) is signal.SIG_DFL:
-            time.sleep(0.001)  # a test may send one as soon as it reads the log
         os.write(log, f"{context.id} {os.getpid()}\n".encode())
         return str(os.getpid())
 
@@ -51,7 +48,7 @@ def main(database: str, log_path: str) -> int:
         retry_delay=lambda *_: 0.0,
     )
     processor = Child(Processor, (router, f"sqlite:///{database}", settings), name="processor")
-    return ActorSystem("chaos", Supervisor("tasks", children=[processor])).run()
+    return ActorSystem.serve("chaos", Supervisor("tasks", children=[processor]))
 
 
 if __name__ == "__main__":
