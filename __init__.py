@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from understudy.actors.tasks.inspector import (
         Inspector,
     )
+    from understudy.actors.tasks.limits import (
+        Rate,
+    )
     from understudy.actors.tasks.outcome import (
         RevokeTask,
         SkipRetry,
@@ -314,6 +317,7 @@ else:
                 "TaskProcessor",
                 "TaskRouter",
             ),
+            "actors.tasks.limits": ("Rate",),
             "actors.tasks.settings": ("ProcessorSettings",),
             "actors.tasks.inspector": ("Inspector",),
             "actors.tasks.periodic": ("Periodic",),
@@ -506,6 +510,7 @@ __all__ = [
     "PurgeDeadLetters",
     "QueueCounts",
     "RaceTimeout",
+    "Rate",
     "RawTask",
     "ReadStatement",
     "Refusal",

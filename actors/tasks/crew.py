@@ -16,6 +16,7 @@ from ...messages.tasks import TaskMessage
 from ..ref import ActorRef
 from .context import TaskContext
 from .engine import Ending, Lease, ServerInfo, TaskEngine, WorkerInfo
+from .limits import Limiter, limits_of
 from .outcome import after_failure
 from .queues import QueueOrder
 from .router import TaskRouter
@@ -35,6 +36,7 @@ class Run:
         context: what its handler sees.
         started_at: unix seconds.
         due: monotonic seconds at which it is cancelled.
+        wait: seconds until it may begin.
         work: what can be cancelled: the slot or the coroutine it runs in; None: not yet.
     """
 
@@ -42,6 +44,7 @@ class Run:
     context: TaskContext
     started_at: float
     due: float
+    wait: float = 0.0
     work: Any = field(default=None, repr=False)
 
 
@@ -73,7 +76,9 @@ class Crew:
         self.started_at = engine.now()
         self.status = "active"
         self.workers: ActorRef[Any] | None = None
+        self.limiter = Limiter(engine, limits_of(settings.limits)) if settings.limits else None
         self.syncer: ActorRef[Any] | None = None
+        self.forwarder: ActorRef[Any] | None = None
         self.sync_order: Callable[[], Any] | None = None
         self.changed = threading.Condition()
         self.fetching = True
@@ -102,9 +107,16 @@ class Crew:
     def _room(self) -> int:
         return self.settings.workers - len(self._runs) - self._settling - self._unstored
 
-    def begin(self, leases: Sequence[Lease]) -> list[Run]:
-        """Note attempts that were begun, or that none was, after ``free``. The handler's time counts from here."""
+    def begin(self, leases: Sequence[Lease], instants: Sequence[float] = ()) -> list[Run]:
+        """Note attempts that were begun, or that none was, after ``free``. The handler's time counts from here.
+
+        Args:
+            leases: the attempts.
+            instants: unix seconds before which each must not begin; none: at once.
+        """
         runs = [self._run(lease) for lease in leases]
+        for run, at in zip(runs, instants, strict=False):
+            run.wait = at - run.started_at
         with self.changed:
             for run in runs:
                 self._runs[_key(run.lease.message)] = run
@@ -189,6 +201,12 @@ class Crew:
         order, syncer = self.sync_order, self.syncer
         if order is not None and syncer is not None:
             syncer._cell.put_always(order())
+
+    def put_back(self, endings: Sequence[Ending]) -> None:
+        """Have the ends of attempts stored that were not made after all."""
+        self._endings.extend(endings)
+        self._note_unstored(len(endings))
+        self.store_endings()
 
     def store_endings(self) -> bool:
         """Store how attempts ended; False: the storage cannot be reached, they are kept.

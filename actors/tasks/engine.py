@@ -31,6 +31,7 @@ __all__ = [
     "SchedulerEntry",
     "ServerInfo",
     "TaskEngine",
+    "Turn",
     "WorkerInfo",
 ]
 
@@ -43,7 +44,7 @@ ARCHIVE_SIZE: Final = 9_999
 STATS_DAYS: Final = 90
 """How long the counters of a day are kept."""
 
-How = Literal["done", "retry", "archive", "requeue"]
+How = Literal["done", "retry", "archive", "requeue", "defer"]
 
 
 class Lease(NamedTuple):
@@ -66,9 +67,10 @@ class Ending(NamedTuple):
     Attributes:
         lease: the attempt.
         how: ``done``: deleted, or completed where the task has a retention. ``retry``: again at ``at``.
-            ``archive``: kept, not tried again. ``requeue``: as if it had not been dequeued.
+            ``archive``: kept, not tried again. ``requeue``: as if it had not been dequeued, at the head of its queue.
+            ``defer``: as if it had not been dequeued, but scheduled for ``at``.
         error: the text of what went wrong.
-        at: unix seconds, for ``retry``.
+        at: unix seconds, for ``retry`` and ``defer``.
         failure: whether a ``retry`` counts as a failure: one of ``max_retry``, and in the statistics.
         result: what is stored with a completed task; None: what the handler has written, if anything.
         forget: ``done`` without regard to the retention.
@@ -81,6 +83,18 @@ class Ending(NamedTuple):
     failure: bool = True
     result: bytes | None = None
     forget: bool = False
+
+
+class Turn(NamedTuple):
+    """Whether something may begin.
+
+    Attributes:
+        granted: whether it may.
+        at: unix seconds, when; if it may not, when it should ask again.
+    """
+
+    granted: bool
+    at: float
 
 
 class QueueInfo(NamedTuple):
@@ -214,11 +228,40 @@ class TaskEngine(Protocol):
         ...
 
     def wait(self, queues: Sequence[str], timeout: float) -> bool:
-        """Wait until a task may have become pending, ``wake`` is called, or ``timeout`` seconds have passed."""
+        """Wait until a task may have become pending, ``wake`` is called, or ``timeout`` seconds have passed.
+
+        ``queues`` may be none.
+        """
         ...
 
     def wake(self) -> None:
         """Let every ``wait`` of this engine return."""
+        ...
+
+    def admit(self, limit: str, every: float, burst: int, tasks: Sequence[str], patience: float) -> list[Turn]:
+        """Ask whether tasks may begin, of which one may every so often. The first ones come first.
+
+        For each limit the engine keeps two instants: ``next``, from which one more may begin, and ``tail``, the end of
+        the line of those that could not; and the place, an instant, of each in that line. For each task in turn, ``at``
+        is ``max(now, next - (burst - 1) * every)``, and not before its place.
+
+        - It is granted at ``at`` if that is within ``patience``, and it is in line or ``tail`` is over. ``next``
+          becomes ``max(next, at) + every``, and it leaves the line.
+        - Else it keeps its place in line, if it has one that is yet to come.
+        - Else its place is ``max(at, tail)``, and ``tail`` becomes ``every`` later.
+
+        Places that are an hour over are forgotten.
+
+        Args:
+            limit: the limit's name.
+            every: seconds between two.
+            burst: how many may begin at once after a pause.
+            tasks: what is to begin; an empty text gets no place in line, and stands for what need not come back.
+            patience: seconds; who may begin within so long is granted.
+
+        Returns:
+            for each whether it may begin, and when.
+        """
         ...
 
     # --- groups ----------------------------------------------------------------------------------------

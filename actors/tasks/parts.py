@@ -5,6 +5,7 @@ A part outlives a storage that cannot be reached: it says so in the log and trie
 
 from __future__ import annotations
 
+import heapq
 import time
 from typing import Any, ClassVar, Literal
 
@@ -13,8 +14,11 @@ from ...messages.message import Message
 from ..actor import Actor
 from ..background import TaskFailed, cancelled
 from ..handlers import handles
+from ..ref import ActorRef
+from ..timers import Timer
 from .crew import Crew, logger
 from .engine import Ending, Lease
+from .limits import Admitted, Limiter
 from .options import plan
 from .outcome import after_failure, text_for
 from .workers import EndRuns, StartRuns
@@ -120,6 +124,9 @@ class Fetcher(WaitingPart):
         free = crew.free(WAIT_AT_MOST)
         if not free or workers is None:
             return
+        if crew.limiter is not None:
+            self._take_limited(crew.limiter, workers, free)
+            return
         leases: list[Lease] = []
         try:
             leases = crew.engine.dequeue(crew.order.draw(), free)
@@ -129,6 +136,24 @@ class Fetcher(WaitingPart):
             workers._cell.put_always(StartRuns(list(runs)))
         else:
             crew.engine.wait(self._queues, WAIT_AT_MOST)
+
+    def _take_limited(self, limiter: Limiter, workers: ActorRef[Any], free: int) -> None:
+        """As many as the limits let begin; the others go back."""
+        crew = self._crew
+        admitted = Admitted([], [])
+        try:
+            admitted = limiter.take(crew.order.draw(), free)
+        finally:
+            runs = crew.begin([lease for lease, _ in admitted.leases], [at for _, at in admitted.leases])
+        if runs:
+            workers._cell.put_always(StartRuns(list(runs)))
+        if admitted.endings:
+            crew.put_back(admitted.endings)
+            later = [ending.at for ending in admitted.endings if ending.how == "defer"]
+            if later and crew.forwarder is not None:
+                crew.forwarder._cell.put_always(ForwardAt(later))
+        elif not runs:
+            crew.engine.wait(limiter.open(self._queues), limiter.pause(self._queues, WAIT_AT_MOST))
 
 
 class SyncNow(Message[None]):
@@ -176,8 +201,56 @@ class Heartbeater(Part):
         crew.engine.beat(crew.report(), PRESENCE_SECONDS * crew.settings.heartbeat)
 
 
+class ForwardAt(Message[None]):
+    """Tasks of this processor are due at these instants (unix seconds): before the next round, perhaps."""
+
+    instants: list[float]
+
+
+class ForwardNow(Message[None]):
+    """It is due."""
+
+
 class Forwarder(Part):
-    """Makes tasks pending whose time has come."""
+    """Makes tasks pending whose time has come. Those that this processor deferred itself it does in time."""
+
+    def __init__(self, crew: Crew) -> None:
+        super().__init__(crew)
+        self._due: list[float] = []
+        self._timer: Timer | None = None
+
+    def on_start(self) -> None:
+        """Take orders."""
+        self._crew.forwarder = self.actor_ref
+        super().on_start()
+
+    @handles
+    def forward_at(self, message: ForwardAt) -> None:
+        """Note when to forward."""
+        for instant in message.instants:
+            heapq.heappush(self._due, instant)
+        self._set()
+
+    @handles
+    def forward_now(self, _message: ForwardNow) -> None:
+        """Forward, and wait for the next."""
+        now = self._crew.engine.now()
+        is_due = bool(self._due) and self._due[0] <= now
+        while self._due and self._due[0] <= now:
+            heapq.heappop(self._due)
+        try:
+            if is_due:
+                self._do()
+        except ActorError as error:  # the rounds try again
+            if not self._crew.closed:
+                logger.warning("%s: %s", self._cell.path, error)
+        self._set()
+
+    def _set(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        if self._due and not self._crew.closed:
+            self._timer = self.after(max(0.0, self._due[0] - self._crew.engine.now()), ForwardNow())
 
     def _pause(self) -> float:
         return self._crew.settings.forward

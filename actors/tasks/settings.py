@@ -11,6 +11,7 @@ from typing import Literal
 
 from ...messages.errors import ErrorKind, SpecInvalid
 from ...messages.tasks import DEFAULT_QUEUE, RawTask, TaskMessage
+from .limits import LimitKey, Rate, limits_of
 
 __all__ = ["Aggregate", "ErrorHandler", "IsFailure", "ProcessorSettings", "RetryDelay"]
 
@@ -38,6 +39,9 @@ class ProcessorSettings:
         concurrency: how many tasks it works on at once; 0 or less: as many as there are CPUs.
         queues: the queues it serves, and their weights.
         strict_priority: a queue is served only when all weightier ones are empty; else weights are shares.
+        limits: how often tasks may begin, over all processors on the same queues that say the same: by ``queue:`` and a
+            queue's name, and by task type or payload class; see ``Rate``. What may not begin yet waits without using up
+            a retry: the whole queue, or the task, which is scheduled.
         retry_delay: None: n⁴ + 15 + (0 to 29)·(n+1), n being the number of retries so far.
         is_failure: None: every error is one.
         error_handler: told of every failed attempt.
@@ -59,6 +63,7 @@ class ProcessorSettings:
     concurrency: int = 0
     queues: Mapping[str, int] = field(default_factory=lambda: {DEFAULT_QUEUE: 1})
     strict_priority: bool = False
+    limits: Mapping[LimitKey, Rate] = field(default_factory=dict)
     retry_delay: RetryDelay | None = None
     is_failure: IsFailure | None = None
     error_handler: ErrorHandler | None = None
@@ -86,6 +91,7 @@ class ProcessorSettings:
             good = isinstance(value, int) and not isinstance(value, bool) and value >= least
             self._require(name, good, f"a whole number, {least} or more")
         self._require("after_cancel", self.after_cancel in ("retry", "archive"), "'retry' or 'archive'")
+        limits_of(self.limits)
         for name in ("retry_delay", "is_failure", "error_handler", "aggregate"):
             value = getattr(self, name)
             self._require(name, value is None or callable(value), "a function, or None")

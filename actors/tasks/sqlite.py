@@ -6,12 +6,13 @@ from .sqlite_attempts import SqliteAttempts
 from .sqlite_file import MEMORY
 from .sqlite_groups import SqliteGroups
 from .sqlite_inspection import SqliteInspection
+from .sqlite_limits import SqliteLimits
 from .sqlite_presence import SqlitePresence
 
 __all__ = ["SharedSqliteEngine", "SqliteEngine"]
 
 
-class SqliteEngine(SqliteAttempts, SqliteGroups, SqliteInspection, SqlitePresence):
+class SqliteEngine(SqliteAttempts, SqliteGroups, SqliteInspection, SqliteLimits, SqlitePresence):
     """Queues of tasks in a SQLite file.
 
     Each operation is one transaction, in WAL mode. What was enqueued is on the disk when it is acknowledged; a loss of

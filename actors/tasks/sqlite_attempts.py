@@ -288,6 +288,8 @@ def _finish(db: sqlite3.Connection, ending: Ending, now: float, *, recovering: b
             _change(db, again, TaskState.RETRY, ending.at)
             if ending.failure:
                 _count(db, queue, now, failed=1)
+        case "defer":
+            _change(db, message, TaskState.SCHEDULED, ending.at)
         case "archive":
             if message.type:
                 dead = msgspec.structs.replace(message, error_msg=ending.error, last_failed_at=int(now))

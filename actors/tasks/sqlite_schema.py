@@ -71,6 +71,18 @@ STEPS: Final[tuple[tuple[str, ...], ...]] = (
         """,
         "CREATE INDEX task_enqueued_entry ON task_enqueued (entry, number)",
     ),
+    (
+        # The line of each limit. `task` is empty for the instant from which one more may begin, and a blank for the
+        # end of the line.
+        """
+        CREATE TABLE task_limits (
+            name TEXT NOT NULL,
+            task TEXT NOT NULL,
+            at REAL NOT NULL,
+            PRIMARY KEY (name, task)
+        ) WITHOUT ROWID
+        """,
+    ),
 )
 """Append; never edit."""
 

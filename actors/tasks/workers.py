@@ -84,6 +84,10 @@ class Workers(Actor):
     def start_runs(self, message: StartRuns) -> None:
         """Make attempts."""
         for run in message.runs:
+            if run.wait > 0:
+                seconds, run.wait = run.wait, 0.0
+                self.after(seconds, StartRuns([run]))
+                continue
             route = self._crew.router.route(run.lease.message.type)
             if route.is_async:
                 run.work = self.spawn(self._await_handler, run)

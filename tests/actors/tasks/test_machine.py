@@ -19,7 +19,7 @@ from understudy.messages.tasks import TaskState
 from .conftest import ENGINES, Client, Clock
 
 IDS = [f"t{number}" for number in range(4)]
-HOW = st.sampled_from(["done", "retry", "retry", "archive", "requeue"])
+HOW = st.sampled_from(["done", "retry", "retry", "archive", "requeue", "defer"])
 S = TaskState
 
 
@@ -141,6 +141,9 @@ class Machine(RuleBasedStateMachine):
         if how == "requeue":
             task.state = S.PENDING
             self.queue.insert(0, task_id)
+            return
+        if how == "defer":
+            task.state, task.score = S.SCHEDULED, at
             return
         if how == "retry":
             task.state, task.score = S.RETRY, at

@@ -24,10 +24,10 @@ class Mail(TaskPayload[None]):
 
 def test_a_task_without_options_gets_asynqs_defaults() -> None:
     """25 retries, the default queue, 30 minutes, no retention, an id of its own."""
-    message, process_at, unique_for = plan(RawTask("echo", b"hi"), {}, NOW)
+    message, process_at, unique_for, once_for = plan(RawTask("echo", b"hi"), {}, NOW)
     assert (message.type, message.payload, message.queue) == ("echo", b"hi", "default")
     assert (message.max_retry, message.timeout, message.deadline, message.retention) == (25, 1800, 0, 0)
-    assert (process_at, unique_for, message.unique_key) == (0, 0, "")
+    assert (process_at, unique_for, message.unique_key, once_for) == (0, 0, "", 0)
     assert len(message.id) == 36
     assert message.id != plan(RawTask("echo"), {}, NOW).message.id
 
