@@ -46,6 +46,10 @@ if TYPE_CHECKING:
         Distributor,
         TaskDistributor,
     )
+    from understudy.actors.tasks.following import (
+        Previous,
+        chain,
+    )
     from understudy.actors.tasks.inspector import (
         Inspector,
     )
@@ -318,6 +322,10 @@ else:
                 "TaskRouter",
             ),
             "actors.tasks.limits": ("Rate",),
+            "actors.tasks.following": (
+                "Previous",
+                "chain",
+            ),
             "actors.tasks.settings": ("ProcessorSettings",),
             "actors.tasks.inspector": ("Inspector",),
             "actors.tasks.periodic": ("Periodic",),
@@ -502,6 +510,7 @@ __all__ = [
     "PartitionRef",
     "PartitionSupervisor",
     "Periodic",
+    "Previous",
     "Processor",
     "ProcessorSettings",
     "ProduceNotif",
@@ -568,6 +577,7 @@ __all__ = [
     "WatchNotifs",
     "WriteStatement",
     "__version__",
+    "chain",
     "check_childspecs",
     "handles",
     "handles_batch",

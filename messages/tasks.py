@@ -59,6 +59,9 @@ class TaskOptions(TypedDict, total=False):
         retention: how long the task is kept, with its result, after it is done. 0, unless said: not at all.
         group: gather it with the others of this group, to be processed as one.
         headers: texts that travel with it.
+        on_success: what is put into its queue when it is done: a payload, or a list of a payload and its options, which
+            may have an ``on_success`` in turn. Handlers find the result of the task before in ``context.previous``.
+        on_failure: the same for when it is archived because it failed.
     """
 
     max_retry: int
@@ -72,6 +75,8 @@ class TaskOptions(TypedDict, total=False):
     retention: Duration
     group: str
     headers: Mapping[str, str]
+    on_success: Any
+    on_failure: Any
 
 
 class TaskPayload(Message[R_co]):

@@ -11,6 +11,7 @@ from ...messages.errors import CodecError, ErrorKind, TaskError
 from ...messages.tasks import RawTask
 from ..background import check_cancelled
 from .engine import Lease, TaskEngine
+from .following import Previous, previous, users_headers
 
 __all__ = ["TaskContext", "as_result"]
 
@@ -28,6 +29,7 @@ class TaskContext:
         self._engine = engine
         self._lease = lease
         self._cancelled = False
+        self._written: bytes | None = None
         self.task = RawTask(lease.message.type, lease.message.payload)
         self.payload: Any = None
         self.deadline = deadline
@@ -55,7 +57,14 @@ class TaskContext:
     @property
     def headers(self) -> Mapping[str, str]:
         """The texts that travel with it."""
-        return self._lease.message.headers
+        headers = self._lease.message.headers
+        return users_headers(headers) if headers else headers
+
+    @property
+    def previous(self) -> Previous | None:
+        """The task that this one follows, with its result or its error; None if it follows none."""
+        headers = self._lease.message.headers
+        return previous(headers) if headers else None
 
     @property
     def cancelled(self) -> bool:
@@ -76,8 +85,10 @@ class TaskContext:
             TaskError: ``task.result.invalid``; ``task.lease.expired``: this attempt counts no longer.
             StorageError: it could not be stored.
         """
-        if not self._engine.write_result(self._lease, as_result(result)):
+        written = as_result(result)
+        if not self._engine.write_result(self._lease, written):
             raise TaskError(f"task {self.id!r}: this attempt counts no longer", kind=ErrorKind.TASK_LEASE_EXPIRED)
+        self._written = written
 
     async def awrite_result(self, result: object) -> None:
         """As ``write_result``, in a coroutine."""

@@ -17,7 +17,7 @@ from ..ref import ActorRef
 from .context import TaskContext
 from .engine import Ending, Lease, ServerInfo, TaskEngine, WorkerInfo
 from .limits import Limiter, limits_of
-from .outcome import after_failure
+from .outcome import after_failure, followed
 from .queues import QueueOrder
 from .router import TaskRouter
 from .settings import ProcessorSettings
@@ -195,7 +195,7 @@ class Crew:
 
     def end(self, ending: Ending) -> None:
         """A claimed attempt has ended: have it stored."""
-        self._endings.append(ending)
+        self._endings.append(followed(ending, self.engine.now()) if ending.lease.message.headers else ending)
         self._note_unstored(1)
         self.settled()
         order, syncer = self.sync_order, self.syncer

@@ -13,6 +13,7 @@ from ..ref import ActorRef
 from ..request import Request
 from ..service import ServiceActor
 from .engine import TaskEngine
+from .following import chain
 from .opening import DEFAULT_URL, VARIABLE, open_engine
 from .options import NewTask, plan
 
@@ -74,6 +75,20 @@ class ActorTaskDistributor:
     async def distribute_async(self, payload: TaskPayload[Any] | RawTask, **options: Unpack[TaskOptions]) -> TaskInfo:
         """As ``distribute``, in a coroutine."""
         return await self._distributor.ask(DistributeTask(payload, options), block=False, timeout=self._timeout)
+
+    def chain(self, *steps: Any, on_failure: Any = None) -> TaskInfo:
+        """Put the first of several tasks into its queue; each of the others follows when the one before it is done.
+
+        Args:
+            steps: each a payload, a payload with its options, or a ``DistributeTask``.
+            on_failure: follows each of them that is archived and says nothing else.
+
+        Raises:
+            TaskError: as ``distribute``.
+            CodecError: as ``distribute``.
+            StorageError: the first could not be stored.
+        """
+        return self._distributor.ask(chain(*steps, on_failure=on_failure), timeout=self._timeout)
 
     def distribute_batch(self, tasks: Iterable[DistributeTask]) -> list[TaskInfo | TaskError]:
         """Put many tasks into their queues, in one step.

@@ -74,6 +74,8 @@ class Ending(NamedTuple):
         failure: whether a ``retry`` counts as a failure: one of ``max_retry``, and in the statistics.
         result: what is stored with a completed task; None: what the handler has written, if anything.
         forget: ``done`` without regard to the retention.
+        next: what is stored with the end, if that is accepted. An engine that cannot do both in one step stores it
+            first; its ``once_for`` makes that harmless. One that is refused, as it is there already, is let be.
     """
 
     lease: Lease
@@ -83,6 +85,7 @@ class Ending(NamedTuple):
     failure: bool = True
     result: bytes | None = None
     forget: bool = False
+    next: NewTask | None = None
 
 
 class Turn(NamedTuple):

@@ -23,13 +23,16 @@ from ...messages.tasks import (
     TaskOptions,
     TaskPayload,
 )
+from .following import FOLLOWING, MAX_STEPS, OURS, FollowUp, Previous, headers_with, step_of, with_previous
 
-__all__ = ["NewTask", "check_name", "once_key", "plan", "seconds_of", "unique_key"]
+__all__ = ["NewTask", "check_name", "new_task", "once_key", "plan", "seconds_of", "unique_key"]
 
 _NAMES: Final = frozenset(TaskOptions.__annotations__)
 MAX_RETRY_LIMIT: Final = 2**31 - 1
 MIN_UNIQUE: Final = 1.0
 MAX_SECONDS: Final = 2.0**53
+FOLLOWED_ONCE: Final = 86_400.0
+"""Seconds for which the id of what followed a task stays taken, for engines that cannot store both in one step."""
 
 
 class NewTask(NamedTuple):
@@ -61,6 +64,30 @@ def plan(payload: TaskPayload[Any] | RawTask, options: Mapping[str, Any], now: f
         TaskError: ``task.option.invalid``, ``task.type.invalid``.
         CodecError: the payload cannot be written as JSON, or is too large.
     """
+    task, then, _ = _plan(payload, options, now, steps=1)
+    if not then:
+        return task
+    headers = headers_with(task.message.headers, then)
+    return task._replace(message=msgspec.structs.replace(task.message, headers=headers))
+
+
+def new_task(follow_up: FollowUp, before: Previous, now: float) -> NewTask:
+    """The task that is stored when the one before it has ended.
+
+    Args:
+        follow_up: what follows.
+        before: the one before.
+        now: unix seconds.
+    """
+    at = now + follow_up.wait if follow_up.wait else follow_up.process_at
+    message = with_previous(follow_up.message, before, follow_up.then)
+    return NewTask(message, at, follow_up.unique_for, FOLLOWED_ONCE)
+
+
+def _plan(
+    payload: TaskPayload[Any] | RawTask, options: Mapping[str, Any], now: float, steps: int
+) -> tuple[NewTask, dict[str, FollowUp], float]:
+    """The task, what follows it, and for how long it is to wait."""
     task_type, body, given = _content(payload)
     given.update(options)
     _refuse_unknown(given)
@@ -84,7 +111,18 @@ def plan(payload: TaskPayload[Any] | RawTask, options: Mapping[str, Any], now: f
         group_key=check_name("group", given["group"]) if "group" in given else "",
         headers=_headers(given.get("headers", {})),
     )
-    return NewTask(message, _process_at(given, now), unique_for)
+    then = {when: _follow_up(when, given[when], steps) for when in FOLLOWING if given.get(when) is not None}
+    if then and message.group_key:
+        raise _invalid("group", message.group_key, "nothing can follow one task of a group")
+    return NewTask(message, _process_at(given, now), unique_for), then, _duration("process_in", given)
+
+
+def _follow_up(option: str, step: object, steps: int) -> FollowUp:
+    if steps >= MAX_STEPS:
+        raise TaskError(f"{option}: more than {MAX_STEPS} tasks in a row", kind=ErrorKind.TASK_OPTION_INVALID)
+    payload, options = step_of(option, step)
+    task, then, wait = _plan(payload, options, 0.0, steps + 1)
+    return FollowUp(task.message, wait, 0.0 if wait else task.process_at, task.unique_for, then)
 
 
 def unique_key(queue: str, task_type: str, payload: bytes | None) -> str:
@@ -188,9 +226,13 @@ def _max_retry(value: object) -> int:
 
 def _headers(value: object) -> dict[str, str]:
     try:
-        return dict(msgspec.convert(value, dict[str, str]))
+        headers = dict(msgspec.convert(value, dict[str, str]))
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise _invalid("headers", value, "give a mapping of texts to texts") from error
+    for name in headers:
+        if name.startswith(OURS):
+            raise _invalid("headers", name, f"names that begin with {OURS} are not yours")
+    return headers
 
 
 def _invalid(option: str, value: object, what: str) -> TaskError:

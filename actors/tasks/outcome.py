@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 from collections.abc import Iterator
 
@@ -9,9 +10,13 @@ from ...messages.errors import ActorError, ErrorKind, TaskError
 from ...messages.redact import clean, text_of
 from ...messages.tasks import TaskMessage
 from .engine import Ending, Lease
+from .following import ON_FAILURE, ON_SUCCESS, Previous, following
+from .options import new_task
 from .settings import ProcessorSettings
 
-__all__ = ["RevokeTask", "SkipRetry", "after_failure", "retry_seconds", "text_for"]
+__all__ = ["RevokeTask", "SkipRetry", "after_failure", "followed", "retry_seconds", "text_for"]
+
+logger = logging.getLogger("understudy.tasks")
 
 MAX_ERROR = 1_000
 """Characters of an error's text that are stored with a task."""
@@ -59,6 +64,28 @@ def after_failure(
     if message.retried >= message.max_retry or _orders(error, SkipRetry) or _is_final(error):
         return Ending(lease, "archive", error=text)
     return Ending(lease, "retry", error=text, at=now + _delay(message, error, settings, chance))
+
+
+def followed(ending: Ending, now: float) -> Ending:
+    """The end of an attempt, with what follows it.
+
+    Args:
+        ending: how the attempt ended; its ``result`` is handed on.
+        now: unix seconds.
+    """
+    message = ending.lease.message
+    when = {"done": ON_SUCCESS, "archive": ON_FAILURE}.get(ending.how)
+    if when is None or not message.headers or ending.forget:
+        return ending
+    try:
+        follow_up = following(message.headers, when)
+    except TaskError as error:
+        logger.error("task %r of queue %s: %s", message.id, message.queue, error.response.to_json().decode())
+        return ending
+    if follow_up is None:
+        return ending
+    before = Previous(message.id, message.type, message.queue, ending.result or b"", ending.error)
+    return ending._replace(next=new_task(follow_up, before, now))
 
 
 def _is_final(error: BaseException) -> bool:

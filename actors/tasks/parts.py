@@ -20,7 +20,7 @@ from .crew import Crew, logger
 from .engine import Ending, Lease
 from .limits import Admitted, Limiter
 from .options import plan
-from .outcome import after_failure, text_for
+from .outcome import after_failure, followed, text_for
 from .workers import EndRuns, StartRuns
 
 __all__ = [
@@ -276,7 +276,8 @@ class Recoverer(Part):
             else:
                 endings.append(after_failure(lease, error, crew.settings, crew.engine.now(), crew.chance))
         if endings:
-            accepted = crew.engine.finish(endings, recovering=True)
+            now = crew.engine.now()
+            accepted = crew.engine.finish([followed(ending, now) for ending in endings], recovering=True)
             logger.warning("%s: recovered %d tasks whose lease had expired", self._cell.path, sum(accepted))
         if crew.settings.aggregate is not None:
             crew.engine.reclaim(self._queues)

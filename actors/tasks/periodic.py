@@ -12,6 +12,7 @@ from typing import Any
 
 from ...messages.tasks import RawTask, TaskOptions, TaskPayload
 from .cron import Spec
+from .following import FOLLOWING, step_of
 from .options import plan, seconds_of
 
 __all__ = ["Periodic", "go_duration", "option_texts"]
@@ -61,6 +62,11 @@ def option_texts(options: Mapping[str, Any]) -> list[str]:
         title = "TaskID" if name == "task_id" else "".join(part.title() for part in name.split("_"))
         if name == "headers":
             texts += [f"Header({json.dumps([key, text], separators=(',', ':'))})" for key, text in value.items()]
+        elif name in FOLLOWING:
+            if value is not None:
+                after = plan(*step_of(name, value), 0.0).message
+                digest = hashlib.sha256(after.payload).hexdigest()[:8]
+                texts.append(f"{title}({json.dumps(f'{after.type}/{digest}')})")
         elif name == "max_retry":
             texts.append(f"{title}({value})")
         elif name in ("deadline", "process_at"):

@@ -58,8 +58,11 @@ class SqliteAttempts(SqliteFile):
 
     def finish(self, endings: Sequence[Ending], *, recovering: bool = False) -> list[bool]:
         """See ``TaskEngine.finish``."""
-        with self._writing(tell=any(ending.how == "requeue" for ending in endings), synced=False) as db:
+        following = [ending.next for ending in endings if ending.next is not None]
+        tell = bool(following) or any(ending.how == "requeue" for ending in endings)
+        with self._writing(tell=tell, synced=False) as db:
             now = self._now()
+            _note_queues(db, following)
             return [_finish(db, ending, now, recovering=recovering) for ending in endings]
 
     def extend(self, leases: Sequence[Lease]) -> list[Lease | None]:
@@ -301,6 +304,8 @@ def _finish(db: sqlite3.Connection, ending: Ending, now: float, *, recovering: b
                 "SELECT min(score) FROM task_tasks WHERE queue = ? AND state = 'pending'", (queue,)
             )
             _change(db, message, TaskState.PENDING, (first or 0.0) - 1, pending_since=int(now * 1e9))
+    if ending.next is not None:
+        store(db, ending.next._replace(once_for=0.0), now)  # in one step with the end, so never twice
     return True
 
 

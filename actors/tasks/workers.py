@@ -19,6 +19,7 @@ from ..reasons import ActorKilled, WorkCancelled
 from .context import as_result
 from .crew import Crew, Run
 from .engine import Ending
+from .following import hands_on
 from .router import invoke
 
 __all__ = ["EndRuns", "StartRuns", "Why", "Workers"]
@@ -222,6 +223,8 @@ class Workers(Actor):
 
 
 def _done(run: Run, result: object) -> Ending:
-    """How an attempt ends whose handler returned ``result``; it is stored only where the task is kept."""
-    stored = None if result is None or not run.lease.message.retention else as_result(result)
-    return Ending(run.lease, "done", result=stored)
+    """How an attempt ends whose handler returned ``result``, which counts only where it is kept or handed on."""
+    message = run.lease.message
+    if not (message.retention or (message.headers and hands_on(message.headers))):
+        return Ending(run.lease, "done")
+    return Ending(run.lease, "done", result=run.context._written if result is None else as_result(result))
