@@ -1,4 +1,4 @@
-"""The command line: ``understudy run module:tree`` runs a declared tree until a signal; ``understudy migrate``."""
+"""The command line: ``understudy run module:tree`` runs a declared tree until a signal; also ``migrate``, ``tasks``."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from ..messages.errors import ActorError
 from ..supervisors.signals import FORCED_BASE, KILLED_SOME, Signals, run_until_signal
 from ..supervisors.system import ActorSystem
 from .loading import load_tree
+from .tasks import add_tasks_parser, run_tasks
 
 __all__ = ["NOT_STARTED", "main"]
 
@@ -74,6 +75,14 @@ def _migrate(options: argparse.Namespace) -> int:
 
     try:
         return run_migrate(options.url, sql=options.sql)
+    except ActorError as error:
+        _show_response(error)
+        return NOT_STARTED
+
+
+def _tasks(options: argparse.Namespace) -> int:
+    try:
+        return run_tasks(options)
     except ActorError as error:
         _show_response(error)
         return NOT_STARTED
@@ -141,6 +150,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     migrate.add_argument("--sql", action="store_true", help="print the statements, connect to nothing")
     migrate.set_defaults(command=_migrate)
+    add_tasks_parser(commands, _tasks)
     return parser
 
 
