@@ -77,11 +77,12 @@ def _try_to_strike(thread_id: int, actor: Actor) -> bool:
         if not _in_own_code(thread_id, actor):
             return False
         inject(thread_id)
-        if _in_own_code(thread_id, actor):
-            del struck[thread_id]
-            return True
-        _take_back(thread_id)  # it ran on between look and injection
-        return False
+        if not _in_own_code(thread_id, actor):
+            _take_back(thread_id)  # it ran on between look and injection
+            return False
+        if struck.pop(thread_id, None) is None:
+            _take_back(thread_id)  # its run was over just before (``forget_pending``)
+        return True
 
 
 def _in_own_code(thread_id: int, actor: Actor) -> bool:

@@ -125,6 +125,8 @@ class PoolDispatcher:
         finally:
             with self._change:
                 self._blocked -= 1
+            if not self._lookout_wake.is_set():
+                self._lookout_wake.set()  # this worker runs again: it may get stuck
 
     def interrupt(self, cell: Cell, actor: Actor, thread_id: int) -> None:
         """Raise ``ActorKilled`` in the thread, and count on it no longer until it comes back."""

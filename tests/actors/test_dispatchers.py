@@ -192,6 +192,16 @@ def test_who_is_made_ready_by_a_handler_that_then_gets_stuck_is_run_all_the_same
     leave.set()
 
 
+def test_a_worker_that_has_waited_is_looked_after_again() -> None:
+    """The lookout may have gone to sleep meanwhile; what the worker makes ready before it gets stuck is not to wait."""
+    dispatcher = PoolDispatcher("pool")
+    latch = threading.Lock()
+    latch.acquire()
+    assert not dispatcher._lookout_wake.is_set()
+    assert not dispatcher.block(latch, 0.0)
+    assert dispatcher._lookout_wake.is_set()
+
+
 def test_too_many_waiting_threads_are_an_error_and_no_hang(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pool, "MAX_THREADS", 8)
     Link._table.quick.clear()

@@ -3,6 +3,7 @@
 import threading
 import time
 from collections import deque
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -186,3 +187,16 @@ def test_an_abandoned_handler_that_returns_after_all_leaves_the_mailbox_to_the_n
         answers = [actor.ask(Which(), block=False) for _ in range(1_000)]
         assert {answer.get(timeout=10) for answer in answers} == {first} == {2}
         assert seen == [2] * 1_001
+
+
+def test_a_handler_that_ends_in_the_moment_in_which_it_is_struck_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes its own entry out on its way; what was raised in its thread just after that is taken back."""
+    thread_id = threading.get_ident()
+    actor: Any = SimpleNamespace(_cell=object())
+    taken_back: list[int] = []
+    monkeypatch.setattr(killing, "_in_own_code", lambda *_: True)
+    monkeypatch.setattr(killing, "inject", lambda _: killing.struck.pop(thread_id))
+    monkeypatch.setattr(killing, "_take_back", taken_back.append)
+    killing.strike(thread_id, actor)
+    assert taken_back == [thread_id]
+    assert thread_id not in killing.struck
