@@ -225,7 +225,7 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
     def _ask_and_wait(self, message: Any, deadline: float | None, future: Future[Any]) -> Any:
         cell = self._cell
         cell.put(Request(message, future, deadline))
-        return future.get(timeout=None if deadline is None else max(0.0, deadline - cell.runtime.clock()))
+        return running.await_reply(future, None if deadline is None else max(0.0, deadline - cell.runtime.clock()))
 
     def _refuse_for_ever(self, message: Any, here: Party | None) -> None:
         """Refuse what could never be answered, whoever waits for whom."""

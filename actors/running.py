@@ -14,7 +14,7 @@ from typing import Any
 import pykka
 from pykka.messages import _ActorStop as ActorStop
 
-from ..messages.errors import ActorError, Refusal, UnhandledMessage
+from ..messages.errors import ActorError, AskTimeout, Refusal, UnhandledMessage
 from . import execution, killing, lifecycle
 from .answers import handler_failed, is_due
 from .cell import CLOSED, RUNNING, Cell, ending
@@ -22,7 +22,7 @@ from .future import Future
 from .reasons import NORMAL, ActorKilled
 from .request import Request
 
-__all__ = ["BOOT", "SLICE", "assist", "can_assist", "failed", "leave", "obey", "other", "run"]
+__all__ = ["BOOT", "SLICE", "assist", "await_reply", "can_assist", "failed", "leave", "obey", "other", "run"]
 
 SLICE = 256
 """How many messages an actor handles before other ready actors get the thread."""
@@ -157,10 +157,28 @@ def assist(cell: Cell, request: Request[Any], here: execution.Party | None) -> A
     fenced = cell.actor is not actor
     leave(cell, actor)
     if request.reply_to is not None:  # the reply was deferred, or came already
-        return request.reply_to.get(timeout=_remaining(cell, request))
+        return await_reply(request.reply_to, _remaining(cell, request))
     if fenced:
         raise handler_failed(cell, message, ActorKilled())
     return value
+
+
+def await_reply(future: Future[Any], timeout: float | None) -> Any:
+    """Wait for the reply to a blocking ask (seconds). Who gives up says so: a reply that comes later is refused.
+
+    Else whoever answers would believe that the answer had arrived; a lock, for one, would be held by nobody.
+
+    Raises:
+        AskTimeout: the time ran out.
+        ActorKilled, WorkCancelled: whoever waits was ended by force.
+        Exception: what the future was failed with.
+    """
+    try:
+        return future.get(timeout=timeout)
+    except BaseException as error:
+        if future.try_set(None) or not isinstance(error, AskTimeout):
+            raise
+        return future.get(timeout=0)  # it came at the last moment
 
 
 def _remaining(cell: Cell, request: Request[Any]) -> float | None:

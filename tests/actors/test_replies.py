@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
+from functools import partial
 from typing import Any
 
 import pytest
@@ -94,6 +96,44 @@ def test_a_reply_to_somebody_who_waits_no_longer_is_dropped(system: ActorSystem)
     except AssertionError:  # pragma: no cover - it expired before it was handled
         return
     assert kind_of(lambda: future.get(timeout=PATIENCE)) == ErrorKind.MAILBOX_TIMEOUT
+    assert request.reply(1) is False
+
+
+@EVERY_DISPATCHER
+@pytest.mark.parametrize("quick", [False, True])
+def test_a_reply_to_a_blocking_ask_that_timed_out_is_known_to_reach_nobody(
+    system: ActorSystem, player: type[Player], quick: bool
+) -> None:
+    """Whoever answers late can take back what the answer was about, also where the asker ran the handler itself."""
+    ref, desk = system.spawn(player), Desk()
+    ref.ask(Note(1), timeout=PATIENCE)
+    for timeout in (0.1, 1.0, 10.0):  # on a busy machine it may expire before it is handled
+        ref._cell.handlers.quick[Do] = quick
+        assert kind_of(partial(ref.ask, Do(desk.keep), timeout=timeout)) in (
+            ErrorKind.MAILBOX_TIMEOUT,
+            ErrorKind.MAILBOX_EXPIRED,
+        )
+        if desk.kept.acquire(timeout=timeout):
+            break
+    (request,) = desk.requests
+    assert request.answered
+    assert request.reply(1) is False
+    assert request.fail(Refusal("too late")) is False
+
+
+@EVERY_DISPATCHER
+def test_a_reply_to_a_blocking_ask_whose_asker_was_killed_is_known_to_reach_nobody(
+    system: ActorSystem, player: type[Player]
+) -> None:
+    ref, desk = system.spawn(player), Desk()
+    asker = system.spawn(ThreadPlayer, shutdown="brutal_kill")
+    asked = asker.ask(Do(lambda _actor: ref.ask(Do(desk.keep))), block=False)
+    request = desk.take()
+    asker.stop()
+    assert kind_of(lambda: asked.get(timeout=PATIENCE)) == ErrorKind.HANDLER_KILLED
+    deadline = time.monotonic() + PATIENCE
+    while not request.answered and time.monotonic() < deadline:  # its thread is on its way out
+        time.sleep(0.001)
     assert request.reply(1) is False
 
 

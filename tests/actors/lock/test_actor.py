@@ -109,14 +109,37 @@ def test_a_lease_that_runs_out_is_handed_on_without_anybody_asking(lock: Any, si
     assert lock.ask(LockHolder("r")) is None
 
 
-def test_an_asker_that_has_left_gets_no_lock(lock: Any, simulation: SimulatedDispatcher) -> None:
+@pytest.mark.parametrize("assisted", [False, True])
+@pytest.mark.parametrize("block", [False, True])
+def test_an_asker_that_has_left_gets_no_lock(
+    lock: Any, simulation: SimulatedDispatcher, block: bool, assisted: bool
+) -> None:
     """It would hold a lock that it does not know of until the lease runs out."""
+    lease = lock.ask(AcquireLock("r", "ada", lease=100))
+    lock._cell.handlers.quick[AcquireLock] = assisted
+
+    def acquire() -> Any:
+        asked = lock.ask(AcquireLock("r", "bob", wait=60), timeout=1, block=block)
+        return asked if block else asked.get()
+
+    with pytest.raises(AskTimeout):
+        acquire()
+    waiting = lock.ask(AcquireLock("r", "eve", wait=60), block=False)
+    before = simulation.clock()
+    lock.ask(ReleaseLock("r", lease.token))
+    assert waiting.get().owner == "eve"
+    assert simulation.clock() == before
+
+
+def test_an_asker_that_leaves_the_last_one_in_line_leaves_the_lock_free(
+    lock: Any, simulation: SimulatedDispatcher
+) -> None:
     lease = lock.ask(AcquireLock("r", "ada", lease=100))
     with pytest.raises(AskTimeout):
         lock.ask(AcquireLock("r", "bob", wait=60), timeout=1)
-    waiting = lock.ask(AcquireLock("r", "eve", wait=60), block=False)
     lock.ask(ReleaseLock("r", lease.token))
-    assert waiting.get().owner == "eve"
+    assert lock.ask(LockHolder("r")) is None
+    assert lock.ask(AcquireLock("r", "eve")).owner == "eve"
 
 
 def test_a_told_acquire_locks_nothing(lock: Any) -> None:
