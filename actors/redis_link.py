@@ -119,6 +119,7 @@ class _Socket:
     def __init__(self, plain: Any) -> None:
         self._plain = plain
         self._blocks = True
+        self._told = -1.0
         self._noted = _limit.sockets
         if self._noted is not None:
             self._noted.add(self)
@@ -139,7 +140,13 @@ class _Socket:
         self._blocks = seconds != 0
 
     def _prepare(self) -> None:
-        self._plain.settimeout(_limit.left() if self._blocks else 0)
+        self._wait_at_most(_limit.left() if self._blocks else 0)
+
+    def _wait_at_most(self, seconds: float) -> None:
+        # Setting it is a call of the system's, and from one command to the next it hardly changes.
+        if not 0.9 * seconds <= self._told <= 1.001 * seconds:
+            self._plain.settimeout(seconds)
+            self._told = seconds
 
     def recv(self, *args: Any) -> bytes:
         self._prepare()
@@ -151,7 +158,7 @@ class _Socket:
         return int(self._plain.recv_into(*args))
 
     def sendall(self, data: Any) -> None:
-        self._plain.settimeout(_limit.left())
+        self._wait_at_most(_limit.left())
         self._plain.sendall(data)
 
     def __getattr__(self, name: str) -> Any:
@@ -290,13 +297,14 @@ class RedisLink:
             raise ServerLost(f"{self.url}: {text_of(error)}", reached=connection is not None) from error
         except exceptions.ResponseError as error:  # while connecting: there is no such database, …
             raise ServerDenied(f"{self.url}: {error}") from error
-        for reply in replies:
-            if isinstance(reply, _MOVED) or (
-                isinstance(reply, exceptions.ResponseError) and str(reply).startswith(_MOVED_TEXTS)
-            ):
+        refused = [reply for reply in replies if isinstance(reply, Exception)]
+        if not refused:
+            return replies
+        for reply in refused:
+            if isinstance(reply, _MOVED) or str(reply).startswith(_MOVED_TEXTS):
                 self.renew()
                 raise ServerLost(f"{self.url}: {reply}", reached=True) from reply
-            if isinstance(reply, exceptions.ResponseError) and str(reply).startswith(_NOT_NOW):
+            if str(reply).startswith(_NOT_NOW):
                 raise ServerLost(f"{self.url}: {reply}", reached=True) from reply
         return self._with_scripts(replies, commands, until, slot)
 
@@ -417,6 +425,9 @@ class RedisLink:
         if self.closed:
             raise exceptions.ConnectionError("the connection is closed")
         address = self._address(slot)
+        known = self._servers.get(address)
+        if known is not None:
+            return known
         with self._change:
             server = self._servers.get(address)
             if server is None:

@@ -98,8 +98,10 @@ def _accepts(info: inspect.Type) -> Accepts:
             return lambda value: type(value) is bool
         case inspect.IntType():
             return lambda value: type(value) is int and _is_within(value, info)
+        case inspect.FloatType(gt=gt, ge=None, lt=None, le=None) if gt is not None:
+            return lambda value: (type(value) is float or type(value) is int) and value > gt
         case inspect.FloatType():
-            return lambda value: type(value) in (int, float) and _is_within(value, info)
+            return lambda value: (type(value) is float or type(value) is int) and _is_within(value, info)
         case inspect.StrType(min_length=least, max_length=most):
             return lambda value: (
                 isinstance(value, str) and len(value) >= (least or 0) and (most is None or len(value) <= most)

@@ -185,8 +185,10 @@ def _read(step: _Step) -> tuple[Any, ...]:
     return ("GET" if what == b"g" else "PTTL", key)
 
 
-def _unpacked(reply: list[Any]) -> list[tuple[str, Any]]:
+def _unpacked(reply: list[Any] | bytes) -> list[tuple[str, Any]]:
     """The code of each step of a script, with what was read or the text of the fault."""
+    if isinstance(reply, bytes):
+        return [(code, None) for code in reply.decode()]
     codes, read, texts = reply
     values, faults = iter(read), iter(texts)
     return [

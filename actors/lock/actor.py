@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import Any, ClassVar
 
 from ...messages.errors import ActorError, ErrorKind, LockError, UnknownActor
@@ -61,6 +62,7 @@ class Lock(ServiceActor[service.LockBackend]):
     def on_start(self) -> None:
         """Open the connection, and go on watching over the leases that an earlier incarnation granted."""
         super().on_start()
+        self._life, self._numbers = self._cell.runtime.new_urn(), count(1)
         self._guards = self._handed_on("guards", Guards)
         self._unsubscribe = self._cell.runtime.events.subscribe(ActorRestarted, self._restarted)
         for guard in self._guards.all():
@@ -80,7 +82,7 @@ class Lock(ServiceActor[service.LockBackend]):
         wish = service.Acquire(
             resource=message.name,
             owner=message.owner,
-            request_id=message.request_id or self._cell.runtime.new_urn(),
+            request_id=message.request_id or f"{self._life}.{next(self._numbers)}",
             ttl=message.lease,
             wait=message.wait,
         )

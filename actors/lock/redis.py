@@ -18,6 +18,7 @@ import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from ...messages.errors import ErrorKind, LockError
@@ -75,6 +76,8 @@ class RedisLock:
         self._client = uuid.uuid4().hex
         self._channel = f"{url.prefix}understudy:lock:{self._client}".encode()
         self._calls = itertools.count(1)
+        self._own = f"{url.prefix}understudy:lock:".encode()
+        self._keys = lru_cache(maxsize=1024)(self._keys_of)
         self._lock = threading.Lock()
         self._waiting: dict[tuple[str, str], _Waiting] = {}
         self._held: dict[str, _Held] = {}
@@ -147,7 +150,7 @@ class RedisLock:
         code, *rest = self._do(resource, "holder", timeout=timeout)
         if code != b"G":
             return None
-        return Lease(resource, rest[2].decode(), int(rest[0]), asked + rest[1] / 1000)
+        return Lease(resource, rest[2].decode(), int(rest[0]), asked + int(rest[1]) / 1000)
 
     def tick(self) -> float | None:
         """See `LockBackend.tick`."""
@@ -173,6 +176,8 @@ class RedisLock:
         """See `LockBackend.next_tick`."""
         with self._lock:
             times = [held.lease.expires_at for held in self._held.values()]
+            if not self._waiting and not self._unknown:
+                return min(times, default=None)
             times += [min(each.deadline, each.look_at) for each in self._waiting.values() if each.in_line]
             times += [since + LOOK_EVERY for since in self._unknown.values()]
         return min(times, default=None)
@@ -218,7 +223,7 @@ class RedisLock:
             timeout=timeout,
         )
         if code == b"G":
-            self._grant(wish.resource, wish.request_id, wish.owner, int(rest[0]), asked + rest[1] / 1000)
+            self._grant(wish.resource, wish.request_id, wish.owner, int(rest[0]), asked + int(rest[1]) / 1000)
         elif code == b"W":
             waiting.look_at = asked + _until_look(rest[0])
             waiting.in_line = True
@@ -247,7 +252,7 @@ class RedisLock:
             for waiting, (code, *rest) in zip(mine, answers, strict=True):
                 wish = waiting.wish
                 if code == b"G":
-                    self._grant(resource, wish.request_id, wish.owner, int(rest[0]), asked + rest[1] / 1000)
+                    self._grant(resource, wish.request_id, wish.owner, int(rest[0]), asked + int(rest[1]) / 1000)
                 elif code == b"W":
                     waiting.look_at = asked + _until_look(rest[0])
                 elif waiting.deadline > asked and self._is_waiting(waiting):
@@ -275,7 +280,7 @@ class RedisLock:
             self._refuse(key, error)
             return
         if code == b"G":
-            self._grant(resource, request_id, waiting.wish.owner, int(rest[0]), asked + rest[1] / 1000)
+            self._grant(resource, request_id, waiting.wish.owner, int(rest[0]), asked + int(rest[1]) / 1000)
         else:
             self._refuse(key, _timeout(waiting.wish, rest[0].decode()))
 
@@ -320,6 +325,8 @@ class RedisLock:
 
     def _run_out(self) -> None:
         """Tell of the leases that have ended. By this client's clock that is a little before the server's does it."""
+        if not self._held:
+            return
         now = self._clock()
         with self._lock:
             over = [held for held in self._held.values() if held.lease.expires_at <= now]
@@ -347,37 +354,44 @@ class RedisLock:
 
     def _do(self, resource: str, verb: str, *arguments: bytes | str | int, timeout: float | None = None) -> list[Any]:
         """Run the script and return its answer; whoever of this client's got the lock by it is told."""
-        clustered = self._link.clustered
         try:
-            name = resource.encode()
-            texts = [part.encode() if isinstance(part, str) else part for part in arguments]
+            slot, *keys, name = self._keys(resource)
+            texts = [part.encode() if type(part) is str else part for part in arguments]
         except UnicodeEncodeError as error:
             raise LockError(f"{verb}: {error}", kind=ErrorKind.LOCK_REQUEST_INVALID, cause=error) from error
-        own = f"{self._url.prefix}understudy:lock:".encode()
-        key = own + name
-        slot = slot_of(key) if clustered else 0
-        tokens = b"%stoken{%s}" % (own, in_slot(slot)) if clustered else own + b":tokens"
-        keys = (
-            key,
-            beside(key, b"line", clustered=clustered),
-            beside(key, b"wishes", clustered=clustered),
-            tokens,
-        )
         server_now = b"" if self._server_clock is None else b"%d" % round(self._server_clock() * 1000)
         asked = self._clock()
         until = time.monotonic() + (self._url.timeout if timeout is None else timeout)
         try:
-            (reply,) = self._link.insist([("EVALSHA", LOCK, 4, *keys, verb, server_now, name, *texts)], until, slot)
+            command = ("EVALSHA", LOCK, 4, *keys, verb, server_now, name, *texts)
+            (reply,) = self._link.insist([command], until, slot)
         except (ServerLost, ServerDenied) as error:
             raise _closed() if self._link.closed else _error(error) from error.__cause__
         if isinstance(reply, Exception):
             kind = ErrorKind.LOCK_DENIED if is_denial(reply) or "NOPERM" in str(reply) else ErrorKind.LOCK_FAILED
             raise LockError(f"lock {resource!r}: {reply}", kind=kind, cause=reply)
+        if type(reply) is bytes:
+            return reply.split()
         answer, promoted = reply
         if promoted is not None:
             request_id, token, left, owner = promoted
             self._grant(resource, request_id.decode(), owner.decode(), int(token), asked + left / 1000)
         return list(answer)
+
+    def _keys_of(self, resource: str) -> tuple[Any, ...]:
+        """The slot of a lock's keys, for a Cluster; its keys; its name."""
+        clustered = self._link.clustered
+        name = resource.encode()
+        key = self._own + name
+        slot = slot_of(key) if clustered else 0
+        return (
+            slot,
+            key,
+            beside(key, b"line", clustered=clustered),
+            beside(key, b"wishes", clustered=clustered),
+            b"%stoken{%s}" % (self._own, in_slot(slot)) if clustered else self._own + b":tokens",
+            name,
+        )
 
 
 def _ms(seconds: float) -> int:

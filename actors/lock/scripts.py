@@ -1,8 +1,9 @@
 """The script that does everything to a lock in Redis.
 
-A lock is a hash (who holds it, until when, and what became of the lease before), a list of the ids of the wishes that
-wait in line, and a hash of those wishes. Whatever is done to it first ends a lease that has run out and hands the lock
-to the first in line who still waits; who gets it that way is told on the channel of its client.
+A lock is a hash (who holds it, until when, what became of the lease before, and whether somebody is in line), a list
+of the ids of the wishes that wait in line, and a hash of those wishes. Whatever is done to it first ends a lease that
+has run out and hands the lock to the first in line who still waits; who gets it that way is told on the channel of its
+client.
 
 Time is the server's, the same for all clients. A fencing token is at least the milliseconds since 1970 times 1,024, so
 that tokens go on growing where the server has come back without its data.
@@ -33,12 +34,35 @@ local function begin() redis.call('PERSIST', tokens) end
 local KEPT = 604800000
 local ALIVE = 10000
 
-local function read()
-  local found = redis.call('HMGET', state, 'token', 'owner', 'request', 'ends', 'last', 'released', 'by')
-  return {token = found[1], owner = found[2], request = found[3], ends = tonumber(found[4] or '0'),
-    last = found[5], released = found[6] == '1', by = found[7]}
+local found = redis.call('HMGET', state, 'token', 'owner', 'request', 'ends', 'last', 'released', 'by', 'queued')
+local held = {token = found[1], owner = found[2], request = found[3], ends = tonumber(found[4] or '0'),
+  last = found[5], released = found[6] == '1', by = found[7]}
+
+local function write(id, owner, ttl)
+  redis.call('PEXPIRE', state, KEPT)  -- takes no memory
+  local token = now * 1024
+  local before = tonumber(redis.call('GETSET', tokens, string.format('%.0f', token)) or '0')
+  if before >= token then
+    token = before + 1
+    redis.call('SET', tokens, string.format('%.0f', token))
+  end
+  held.token, held.owner, held.request, held.ends = string.format('%.0f', token), owner, id, now + ttl
+  redis.call('HSET', state, 'token', held.token, 'owner', owner, 'request', id,
+    'ends', string.format('%.0f', held.ends))
+  if not held.last then redis.call('PEXPIRE', state, KEPT) end
 end
-local held = read()
+
+-- Most of the time nobody else wants the lock. That is answered in one word, which its reader takes apart at once.
+if not found[8] then
+  if verb == 'ask' and not held.token then
+    write(ARGV[4], ARGV[5], tonumber(ARGV[6]))
+    return 'G ' .. held.token .. ' ' .. ARGV[6]
+  elseif verb == 'release' and held.token == ARGV[4] and held.ends > now then
+    redis.call('HDEL', state, 'token', 'owner', 'request', 'ends')
+    redis.call('HSET', state, 'last', held.token, 'released', '1', 'by', ARGV[5])
+    return '1'
+  end
+end
 
 local function finish(released, by)
   redis.call('HDEL', state, 'token', 'owner', 'request', 'ends')
@@ -46,28 +70,20 @@ local function finish(released, by)
   held = {token = false, ends = 0, last = held.token, released = released, by = by}
 end
 
-local function grant(id, owner, ttl)
-  local token = tonumber(redis.call('GET', tokens) or '0') + 1
-  if token < now * 1024 then token = now * 1024 end
-  token = string.format('%.0f', token)
-  redis.call('SET', tokens, token)
-  redis.call('HSET', state, 'token', token, 'owner', owner, 'request', id,
-    'ends', string.format('%.0f', now + ttl))
-  redis.call('PEXPIRE', state, KEPT)
-  held.token, held.owner, held.request, held.ends = token, owner, id, now + ttl
-end
-
 local promoted = false
 local function promote()
   while not held.token do
     local id = redis.call('LPOP', line)
-    if not id then return end
+    if not id then
+      redis.call('HDEL', state, 'queued')
+      return
+    end
     local text = redis.call('HGET', wishes, id)
     redis.call('HDEL', wishes, id)
     if text then
       local owner, ttl, deadline, alive, channel = unpack(cjson.decode(text))
       if deadline > now and alive > now then
-        grant(id, owner, ttl)
+        write(id, owner, ttl)
         promoted = {id, held.token, held.ends - now, owner}
         redis.call('PUBLISH', channel, resource)
       end
@@ -101,7 +117,7 @@ local answer
 if verb == 'ask' then
   local id, owner, ttl, wait, channel = ARGV[4], ARGV[5], tonumber(ARGV[6]), tonumber(ARGV[7]), ARGV[8]
   if not held.token then
-    grant(id, owner, ttl)
+    write(id, owner, ttl)
     answer = {'G', held.token, held.ends - now}
   elseif held.request == id then answer = {'G', held.token, held.ends - now}
   elseif touch(id, channel) then answer = {'W', held.ends - now}
@@ -112,6 +128,8 @@ if verb == 'ask' then
     redis.call('HSET', wishes, id, cjson.encode({owner, ttl, now + wait, now + ALIVE, channel}))
     redis.call('PEXPIRE', line, KEPT)
     redis.call('PEXPIRE', wishes, KEPT)
+    redis.call('HSET', state, 'queued', '1')
+    redis.call('PEXPIRE', state, KEPT)
     answer = {'W', held.ends - now}
   end
 elseif verb == 'poll' then
@@ -144,6 +162,7 @@ else
       held.ends = now + tonumber(ARGV[6])
       begin()
       redis.call('HSET', state, 'ends', string.format('%.0f', held.ends))
+      redis.call('PEXPIRE', state, KEPT)
       answer = {'G', token, held.ends - now, held.owner}
     else
       finish(true, by)
@@ -169,6 +188,7 @@ the lock's name, and
 - ``holder``
 - ``renew``, ``release``: token, an id of this call; the lease in ms.
 
-The reply: the answer, and who was handed the lock meanwhile (id, token, ms, owner). Answers: ``G``ranted with token
+The reply: the answer, and who was handed the lock meanwhile (id, token, ms, owner); or, where nobody was in line, the
+answer alone as a text. Answers: ``G``ranted with token
 and ms; ``W``aits for a lease with so many ms left; ``T``aken by an owner; ``X`` neither in line nor holder, with who
 is; ``1`` released, ``0`` released before; ``L``ost, ``S``tale, ``N``ot held."""
