@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 from ...messages.errors import UrlInvalid
 from ..embedded import Embedded
-from ..service import open_by_scheme
+from ..redis_url import REDIS_SCHEMES, RedisUrl
+from ..service import Opener, missing_client, open_by_scheme
 from .engine import TaskEngine
 
 __all__ = ["DEFAULT_URL", "VARIABLE", "open_engine"]
@@ -22,7 +24,7 @@ def open_engine(url: str, embedded: Embedded | None = None, clock: Callable[[], 
 
     Args:
         url: ``sqlite:///file.db`` (four slashes for an absolute path), or ``sqlite:///:memory:`` for queues that last
-            as long as the system.
+            as long as the system; or a Redis, as `redis_url` says, whose queues are asynq's.
         embedded: the system's embedded servers; None: there is no system.
         clock: seconds, monotonic.
 
@@ -30,7 +32,9 @@ def open_engine(url: str, embedded: Embedded | None = None, clock: Callable[[], 
         UrlInvalid: there is no such engine.
         StorageError: it cannot be opened.
     """
-    return open_by_scheme(url, {"sqlite": _sqlite}, embedded or Embedded(), clock, service="tasks")
+    openers: dict[str, Opener[TaskEngine]] = {"sqlite": _sqlite}
+    openers.update({scheme: partial(_redis, scheme) for scheme in REDIS_SCHEMES})
+    return open_by_scheme(url, openers, embedded or Embedded(), clock, service="tasks")
 
 
 def _sqlite(rest: str, embedded: Embedded, clock: Callable[[], float]) -> TaskEngine:
@@ -46,3 +50,14 @@ def _sqlite(rest: str, embedded: Embedded, clock: Callable[[], float]) -> TaskEn
     if path == MEMORY:
         return embedded.server("tasks", MEMORY, SharedSqliteEngine, SharedSqliteEngine.end)
     return SqliteEngine(path)
+
+
+def _redis(scheme: str, rest: str, embedded: Embedded, clock: Callable[[], float]) -> TaskEngine:
+    wanted = RedisUrl.of(scheme, rest, "tasks")
+    if wanted.prefix:
+        raise UrlInvalid(f"tasks: {scheme}://: asynq's keys are fixed, so there is no prefix: take another database")
+    try:
+        from .redis.engine import RedisEngine
+    except ImportError as error:
+        raise missing_client("tasks", scheme, "tasks") from error
+    return RedisEngine(wanted)

@@ -14,24 +14,44 @@ from understudy.actors.tasks.sqlite import SqliteEngine
 from understudy.messages.errors import TaskError
 from understudy.messages.tasks import RawTask, TaskInfo
 
+from .redis_server import close_redis_of_this_run, open_redis, redis_of_this_run
+
 NOON = 1_699_963_200.0
 
 
 class Clock:
-    """The engines' clock, which goes as a test says."""
+    """The engines' clock, which goes as a test says; a server that measures by its own is moved along."""
 
     def __init__(self) -> None:
-        self.at = NOON
+        self._at = NOON
+        self.moved: list[Callable[[float], None]] = []
+
+    @property
+    def at(self) -> float:
+        return self._at
+
+    @at.setter
+    def at(self, at: float) -> None:
+        seconds, self._at = at - self._at, at
+        for move in self.moved:
+            move(seconds)
 
     def __call__(self) -> float:
-        return self.at
+        return self._at
 
 
 def _sqlite(folder: Path, clock: Clock) -> Callable[[], TaskEngine]:
     return lambda: SqliteEngine(str(folder / "tasks.db"), clock)
 
 
-ENGINES: Mapping[str, Callable[[Path, Clock], Callable[[], TaskEngine]]] = {"sqlite": _sqlite}
+def _redis(_folder: Path, clock: Clock) -> Callable[[], TaskEngine]:
+    server = redis_of_this_run()
+    server.empty()
+    clock.moved = [server.let_pass]
+    return lambda: open_redis(server.url, clock)
+
+
+ENGINES: Mapping[str, Callable[[Path, Clock], Callable[[], TaskEngine]]] = {"redis": _redis, "sqlite": _sqlite}
 
 
 class Client:
@@ -77,6 +97,13 @@ class Client:
 
     def retried(self, task_id: str) -> int:
         return self.engine.task("default", task_id).message.retried
+
+
+@pytest.fixture(scope="session", autouse=True)
+def redis_server_of_this_run() -> Iterator[None]:
+    """The private Redis that the tests of tasks share ends with them."""
+    yield
+    close_redis_of_this_run()
 
 
 @pytest.fixture

@@ -224,7 +224,7 @@ def test_counters_are_those_of_the_day(client: Client, clock: Clock) -> None:
     ]
     info = client.engine.queue_info("default")
     assert (info.processed, info.failed, info.processed_total, info.failed_total) == (1, 1, 2, 1)
-    clock.at += 90 * 86_400
+    clock.at += 90 * 86_400 - 60
     client.engine.sweep(["default"], 100)
     assert client.engine.history("default", 92)[-2:] == [("2023-11-15", 1, 1), ("2023-11-14", 0, 0)]
 

@@ -1,0 +1,269 @@
+"""The way of a task through its queue in Redis: stored, attempted, ended, recovered."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any, Final
+
+import msgspec
+
+from ....messages.errors import ErrorKind, TaskDuplicate, TaskError, TaskIdConflict
+from ....messages.tasks import TaskInfo, TaskMessage, TaskState
+from ...redis_url import RedisUrl
+from ..engine import ARCHIVE_SECONDS, LEASE_SECONDS, Ending, Lease
+from ..options import NewTask
+from . import attempts_lua as lua
+from . import keys
+from .link import RedisConnection, chunks, text_of_time
+from .wire import read_task, unreadable, write_task
+
+__all__ = ["RedisAttempts", "planned"]
+
+FORWARD_AT_ONCE: Final = 100
+DEQUEUE_AT_ONCE: Final = 500
+REGISTER_AGAIN: Final = 10.0
+"""Seconds after which a Cluster is told again that a queue is used: somebody may have removed it."""
+
+
+class RedisAttempts(RedisConnection):
+    """The part of the engine that processors and distributors use."""
+
+    def __init__(self, url: RedisUrl, now: Callable[[], float] = time.time) -> None:
+        super().__init__(url, now)
+        self._registered: dict[str, float] = {}
+
+    # --- stored ------------------------------------------------------------------------------------------
+
+    def enqueue(self, tasks: Sequence[NewTask]) -> list[TaskInfo | TaskError]:
+        """See ``TaskEngine.enqueue``."""
+        now = self._now()
+        outcomes: list[TaskInfo | TaskError | None] = [None] * len(tasks)
+        for group in self._by_slot(range(len(tasks)), lambda number: tasks[number].message.queue):
+            for part in chunks(group, lambda number: len(tasks[number].message.payload)):
+                for number, code in zip(part, self._store([tasks[number] for number in part], now), strict=True):
+                    outcomes[number] = _outcome(tasks[number], code, now)
+        return [outcome for outcome in outcomes if outcome is not None]
+
+    def _store(self, tasks: list[NewTask], now: float) -> str:
+        names = list(dict.fromkeys(task.message.queue for task in tasks))
+        places = {name: place for place, name in enumerate(names, 1)}
+        arguments: list[Any] = [int(now * 1e9)]
+        for task in tasks:
+            arguments += planned(task, places[task.message.queue], now)
+        registration: list[tuple[bytes, ...]] = []
+        if self._link.clustered:
+            self._register(names, now)
+        else:
+            registration = [(b"SADD", keys.QUEUES, *(name.encode() for name in names))]
+        prefixes = list(map(keys.of_queue, names))
+        codes: bytes = self._run_once(lua.ENQUEUE, prefixes, *arguments, first=registration)
+        return codes.decode()
+
+    def _register(self, names: Sequence[str], now: float) -> None:
+        """Tell a Cluster, which has the names of all queues in another slot, that these queues are used."""
+        new = [name for name in names if not 0 <= now - self._registered.get(name, -math.inf) < REGISTER_AGAIN]
+        if new:
+            self._ask("SADD", keys.QUEUES, *new)
+            self._registered.update(dict.fromkeys(new, now))
+
+    # --- attempted ---------------------------------------------------------------------------------------
+
+    def dequeue(self, queues: Sequence[str], count: int) -> list[Lease]:
+        """See ``TaskEngine.dequeue``."""
+        leases: list[Lease] = []
+        for _, together in itertools.groupby(queues, lambda queue: self._slot(keys.of_queue(queue))):
+            group = list(together)
+            while count > len(leases):
+                wanted = min(count - len(leases), DEQUEUE_AT_ONCE)
+                found = self._begin(group, wanted)
+                leases += [lease for lease in found if lease.message.type]
+                self._bury([lease for lease in found if not lease.message.type])
+                if len(found) < wanted:
+                    break
+        return leases
+
+    def _begin(self, queues: Sequence[str], count: int) -> list[Lease]:
+        token, until = random.getrandbits(53), int(self._now() + LEASE_SECONDS)
+        prefixes = list(map(keys.of_queue, queues))
+        found = self._run_once(lua.DEQUEUE, prefixes, count, token, until)
+        leases: list[Lease] = []
+        for place, task_id, blob in zip(found[::3], found[1::3], found[2::3], strict=True):
+            queue, name = queues[int(place) - 1], task_id.decode("utf-8", "replace")
+            leases.append(Lease(read_task(blob, queue, name) or unreadable(blob, queue, name), token, float(until)))
+        return leases
+
+    def _bury(self, leases: Sequence[Lease]) -> None:
+        """Archive what cannot be read: nobody could process it."""
+        if leases:
+            error = f"{TaskError.code.hex} {ErrorKind.TASK_RECORD_INVALID}: its record cannot be read"
+            self.finish([Ending(lease, "archive", error=error) for lease in leases])
+
+    def extend(self, leases: Sequence[Lease]) -> list[Lease | None]:
+        """See ``TaskEngine.extend``."""
+        extended: list[Lease | None] = [None] * len(leases)
+        for group in self._by_slot(range(len(leases)), lambda number: leases[number].message.queue):
+            for part in chunks(group, lambda _number: 0):
+                now = self._now()
+                until = int(now + LEASE_SECONDS)
+                prefixes, places = _prefixes([leases[number].message.queue for number in part])
+                arguments: list[Any] = [text_of_time(now), until]
+                for number in part:
+                    message = leases[number].message
+                    arguments += (places[message.queue], message.id, leases[number].token)
+                for number, code in zip(part, self._run(lua.EXTEND, prefixes, *arguments).decode(), strict=True):
+                    extended[number] = leases[number]._replace(expires_at=float(until)) if code == "1" else None
+        return extended
+
+    def write_result(self, lease: Lease, result: bytes) -> bool:
+        """See ``TaskEngine.write_result``."""
+        message = lease.message
+        prefix = keys.of_queue(message.queue)
+        return bool(self._run(lua.WRITE_RESULT, [prefix], text_of_time(self._now()), message.id, lease.token, result))
+
+    # --- ended -------------------------------------------------------------------------------------------
+
+    def finish(self, endings: Sequence[Ending], *, recovering: bool = False) -> list[bool]:
+        """See ``TaskEngine.finish``."""
+        accepted = [False] * len(endings)
+        for group in self._by_slot(range(len(endings)), lambda number: endings[number].lease.message.queue):
+            for part in chunks(group, lambda number: len(endings[number].lease.message.payload)):
+                codes = self._end([endings[number] for number in part], recovering=recovering)
+                for number, code in zip(part, codes, strict=True):
+                    accepted[number] = code == "1"
+        return accepted
+
+    def _end(self, endings: list[Ending], *, recovering: bool) -> str:
+        now = self._now()
+        prefixes, places = _prefixes([ending.lease.message.queue for ending in endings])
+        day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
+        arguments: list[Any] = [text_of_time(now), int(now * 1e9), day, int(now) - ARCHIVE_SECONDS]
+        for ending in endings:
+            message = ending.lease.message
+            if recovering:  # whoever sets a lease sets another one: a lease that stands for itself is the attempt's
+                fence = "" if ending.lease.expires_at == 0.0 else repr(ending.lease.expires_at)
+                arguments += (places[message.queue], message.id, "recover", fence)
+            else:
+                arguments += (places[message.queue], message.id, "hold", ending.lease.token)
+            arguments += _ending(ending, now)
+        codes: bytes = self._run_once(lua.FINISH, prefixes, *arguments)
+        return codes.decode()
+
+    # --- recovered and moved on --------------------------------------------------------------------------
+
+    def expired(self, queues: Sequence[str]) -> list[Lease]:
+        """See ``TaskEngine.expired``. Also what is active without a lease, or without a record."""
+        leases: list[Lease] = []
+        for queue in queues:
+            found = self._run(lua.EXPIRED, [keys.of_queue(queue)], text_of_time(self._now()))
+            for task_id, score, attempt, blob in zip(found[::4], found[1::4], found[2::4], found[3::4], strict=True):
+                name = task_id.decode("utf-8", "replace")
+                token, _, until = attempt.partition(b":")
+                leases.append(
+                    Lease(
+                        read_task(blob, queue, name) or unreadable(blob, queue, name),
+                        int(token) if until and until == score else 0,
+                        float(score or 0.0),
+                    )
+                )
+        return leases
+
+    def forward(self, queues: Sequence[str]) -> int:
+        """See ``TaskEngine.forward``."""
+        moved = 0
+        for group in self._by_slot(queues, str):
+            prefixes = list(map(keys.of_queue, group))
+            more = 1
+            while more:
+                now = self._now()
+                step, more = self._run(lua.FORWARD, prefixes, int(now), int(now * 1e9), FORWARD_AT_ONCE)
+                moved += step
+        return moved
+
+    def sweep(self, queues: Sequence[str], batch: int) -> int:
+        """See ``TaskEngine.sweep``."""
+        swept = 0
+        for group in self._by_slot(queues, str):
+            now = int(self._now())
+            swept += self._run(lua.SWEEP, list(map(keys.of_queue, group)), now, batch, now - ARCHIVE_SECONDS)
+        return swept
+
+
+def planned(task: NewTask, place: int, now: float) -> tuple[Any, ...]:
+    """A new task as the scripts want it.
+
+    Args:
+        task: what is to be stored.
+        place: of its queue among the script's keys.
+        now: unix seconds.
+    """
+    message = task.message
+    state, score = _destination(task, now)
+    lock_seconds = task.unique_for + max(0.0, task.process_at - now)
+    milliseconds = max(1, round(lock_seconds * 1000)) if message.unique_key else 0
+    return (
+        place,
+        message.id,
+        write_task(message),
+        state.value,
+        score,
+        message.unique_key,
+        milliseconds,
+        message.group_key,
+    )
+
+
+def _destination(task: NewTask, now: float) -> tuple[TaskState, int]:
+    """The state of a new task and its number there; in whole seconds, and never before its time."""
+    if task.process_at > now:
+        return TaskState.SCHEDULED, math.ceil(task.process_at)
+    if task.message.group_key:
+        return TaskState.AGGREGATING, int(now)
+    return TaskState.PENDING, 0
+
+
+def _outcome(task: NewTask, code: str, now: float) -> TaskInfo | TaskError:
+    message = task.message
+    if code == "d":
+        return TaskDuplicate(f"queue {message.queue}: a task like this {message.type!r} is there already")
+    if code == "c":
+        return TaskIdConflict(f"queue {message.queue}: the id {message.id!r} is taken by another task")
+    state, _ = _destination(task, now)
+    due = {TaskState.PENDING: now, TaskState.SCHEDULED: task.process_at}
+    return TaskInfo(message, state, due.get(state, 0.0))
+
+
+def _prefixes(queues: Sequence[str]) -> tuple[list[bytes], dict[str, int]]:
+    """The prefixes of queues, each once, and the place of each."""
+    names = list(dict.fromkeys(queues))
+    return list(map(keys.of_queue, names)), {name: place for place, name in enumerate(names, 1)}
+
+
+def _ending(ending: Ending, now: float) -> tuple[Any, ...]:
+    """How, record, score, whether it counts as a failure, lock, and what is to be stored with it."""
+    message = ending.lease.message
+    match ending.how:
+        case "done" if message.retention > 0 and not ending.forget:
+            done = msgspec.structs.replace(message, completed_at=int(now))
+            result = (1, ending.result) if ending.result is not None else (0, b"")
+            return ("complete", write_task(done), int(now) + message.retention, 0, message.unique_key, *result)
+        case "done":
+            return ("done", b"", 0, 0, message.unique_key, 0, b"")
+        case "retry":
+            return ("retry", write_task(_failed(ending, now)), int(ending.at), int(ending.failure), "", 0, b"")
+        case "archive":
+            return ("archive", write_task(_failed(ending, now)), int(now), 1, "", 0, b"")
+        case "requeue":
+            return ("requeue", b"", 0, 0, "", 0, b"")
+
+
+def _failed(ending: Ending, now: float) -> TaskMessage:
+    message = ending.lease.message
+    if ending.how == "retry" and not ending.failure:
+        return msgspec.structs.replace(message, error_msg=ending.error)
+    retried = message.retried + (ending.how == "retry")
+    return msgspec.structs.replace(message, retried=retried, error_msg=ending.error, last_failed_at=int(now))
