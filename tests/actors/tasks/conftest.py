@@ -106,6 +106,16 @@ def redis_server_of_this_run() -> Iterator[None]:
     close_redis_of_this_run()
 
 
+@pytest.fixture(params=sorted(ENGINES))
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Path | str:
+    """Where a stage has its queues: a folder for a file, or a URL."""
+    if request.param == "sqlite":
+        return tmp_path
+    server = redis_of_this_run()
+    server.empty()
+    return server.url
+
+
 @pytest.fixture
 def clock() -> Clock:
     return Clock()

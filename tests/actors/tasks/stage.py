@@ -16,8 +16,11 @@ from understudy.actors.tasks.opening import open_engine
 from understudy.actors.tasks.processor import Processor
 from understudy.actors.tasks.router import TaskRouter
 from understudy.actors.tasks.settings import ProcessorSettings
+from understudy.actors.tasks.sqlite import SqliteEngine
 from understudy.messages.errors import TaskError
 from understudy.messages.tasks import RawTask, TaskInfo
+
+from .redis_server import open_redis
 
 PATIENCE = 60.0
 
@@ -57,10 +60,26 @@ def eventually(true: Callable[[], bool]) -> bool:
     return True
 
 
+def url_of(place: Path | str) -> str:
+    """A folder stands for the database in it."""
+    return f"sqlite:///{place}/tasks.db" if isinstance(place, Path) else place
+
+
+def engine_at(place: Path | str, now: Callable[[], float]) -> TaskEngine:
+    """An engine with a clock of its own."""
+    return SqliteEngine(f"{place}/tasks.db", now) if isinstance(place, Path) else open_redis(place, now)
+
+
 @contextmanager
-def staged(folder: Path, router: TaskRouter, **settings: Any) -> Iterator[Stage]:
-    """A system that processes tasks."""
-    url = f"sqlite:///{folder}/tasks.db"
+def staged(place: Path | str, router: TaskRouter, **settings: Any) -> Iterator[Stage]:
+    """A system that processes tasks.
+
+    Args:
+        place: where the queues are: a folder, or a URL.
+        router: the handlers.
+        settings: of the processor.
+    """
+    url = url_of(place)
     chosen = ProcessorSettings(**{"concurrency": 4, "forward": 0.05, **settings})
     tree = Supervisor(
         "tasks",

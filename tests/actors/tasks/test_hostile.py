@@ -15,6 +15,7 @@ from understudy.actors.reasons import ActorKilled, WorkCancelled
 from understudy.actors.tasks.router import TaskRouter
 from understudy.messages.tasks import RawTask, TaskPayload
 
+from .redis_server import redis_of_this_run
 from .stage import PATIENCE, Stage, staged
 
 
@@ -60,10 +61,10 @@ def router(handled: threading.Event) -> TaskRouter:
     ids=["no json", "other schema", "empty", "no text", "deep", "10 MiB"],
 )
 def test_a_payload_that_no_handler_could_take_is_archived(
-    tmp_path: Path, router: TaskRouter, handled: threading.Event, payload: bytes, reason: str
+    place: Path | str, router: TaskRouter, handled: threading.Event, payload: bytes, reason: str
 ) -> None:
     """Another attempt would fail in the same way."""
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.put("bad", "task:mail", payload)
         assert stage.ends("bad", "archived")
         assert stage.error_of("bad").startswith("0xFFF6 task.payload.invalid: ")
@@ -72,10 +73,10 @@ def test_a_payload_that_no_handler_could_take_is_archived(
 
 
 def test_a_type_that_nobody_handles_is_tried_again(
-    tmp_path: Path, router: TaskRouter, handled: threading.Event
+    place: Path | str, router: TaskRouter, handled: threading.Event
 ) -> None:
     """A processor that knows it may come."""
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.put("bad", "unknown")
         assert stage.ends("bad", "retry")
         assert stage.error_of("bad") == '0xFFF6 task.handler.missing: handler not found for task "unknown"'
@@ -99,7 +100,7 @@ def test_a_type_that_nobody_handles_is_tried_again(
     ids=lambda error: type(error).__name__,
 )
 def test_whatever_a_handler_raises_is_a_failed_attempt(
-    tmp_path: Path, router: TaskRouter, handled: threading.Event, error: BaseException, is_async: bool
+    place: Path | str, router: TaskRouter, handled: threading.Event, error: BaseException, is_async: bool
 ) -> None:
     """Also what would end a process, a thread or an actor."""
 
@@ -110,7 +111,7 @@ def test_whatever_a_handler_raises_is_a_failed_attempt(
         raise error
 
     router.add("bad", async_handler if is_async else sync_handler)
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.put("bad", "bad")
         assert stage.ends("bad", "retry")
         assert stage.error_of("bad").startswith(f"0xFFF6 task.handler.failed: {type(error).__name__}")
@@ -118,7 +119,7 @@ def test_whatever_a_handler_raises_is_a_failed_attempt(
 
 
 def test_an_error_whose_text_cannot_be_had_is_a_failed_attempt(
-    tmp_path: Path, router: TaskRouter, handled: threading.Event
+    place: Path | str, router: TaskRouter, handled: threading.Event
 ) -> None:
     """And one with a megabyte of text, and with a password in it."""
 
@@ -135,7 +136,7 @@ def test_an_error_whose_text_cannot_be_had_is_a_failed_attempt(
     router.add("mute", fail_with(Mute()))
     router.add("long", fail_with(ValueError("x" * 2**20)))
     router.add("secret", fail_with(ValueError("amqp://guest:hunter2@host refused")))
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         for name in ("mute", "long", "secret"):
             stage.put(name, name)
             assert stage.ends(name, "retry")
@@ -146,7 +147,7 @@ def test_an_error_whose_text_cannot_be_had_is_a_failed_attempt(
 
 
 def test_a_handler_that_never_returns_does_not_hold_its_place(
-    tmp_path: Path, router: TaskRouter, handled: threading.Event
+    place: Path | str, router: TaskRouter, handled: threading.Event
 ) -> None:
     """One that even catches what would end it: it is given up with its thread."""
     release = threading.Event()
@@ -160,7 +161,7 @@ def test_a_handler_that_never_returns_does_not_hold_its_place(
             except BaseException:
                 continue
 
-    with staged(tmp_path, router, concurrency=1) as stage:
+    with staged(place, router, concurrency=1) as stage:
         stage.put("bad", "bad", timeout=1)
         assert stage.ends("bad", "retry")
         assert stage.error_of("bad").startswith("0xFFF6 task.deadline.passed: ")
@@ -174,11 +175,11 @@ def test_a_handler_that_never_returns_does_not_hold_its_place(
     ids=["object", "set of objects", "nan", "huge number", "2 MiB", "function"],
 )
 def test_a_result_that_cannot_be_stored_archives_the_task(
-    tmp_path: Path, router: TaskRouter, handled: threading.Event, result: object
+    place: Path | str, router: TaskRouter, handled: threading.Event, result: object
 ) -> None:
     """Another attempt would do the work twice, and return the same."""
     router.add("bad", lambda _task: result)
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.put("bad", "bad", retention=60)
         assert stage.ends("bad", "archived")
         assert stage.error_of("bad").startswith("0xFFF6 task.result.invalid: ")
@@ -186,7 +187,7 @@ def test_a_result_that_cannot_be_stored_archives_the_task(
 
 
 def test_a_plain_handler_that_returns_a_coroutine_is_told_so(
-    tmp_path: Path, router: TaskRouter, handled: threading.Event
+    place: Path | str, router: TaskRouter, handled: threading.Event
 ) -> None:
     """Nobody would run it."""
 
@@ -194,22 +195,32 @@ def test_a_plain_handler_that_returns_a_coroutine_is_told_so(
         pytest.fail("it must not be run")
 
     router.add("bad", lambda _task: work())
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.put("bad", "bad")
         assert stage.ends("bad", "retry")
         assert "async def" in stage.error_of("bad")
         assert lives(stage, handled)
 
 
-def test_a_record_that_cannot_be_read_is_archived(tmp_path: Path, router: TaskRouter, handled: threading.Event) -> None:
+def damage(place: Path | str) -> None:
+    """Overwrite the record of a task with a byte that is none."""
+    if isinstance(place, str):
+        redis_of_this_run().look.hset("asynq:{default}:t:bad", "msg", b"\0")
+        return
+    db = sqlite3.connect(place / "tasks.db")
+    with db:
+        db.execute("UPDATE task_tasks SET msg = x'00'")
+    db.close()
+
+
+def test_a_record_that_cannot_be_read_is_archived(
+    place: Path | str, router: TaskRouter, handled: threading.Event
+) -> None:
     """As it is, with a coded error."""
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.engine.pause("default")
         stage.put("bad", "task:mail")
-        db = sqlite3.connect(tmp_path / "tasks.db")
-        with db:
-            db.execute("UPDATE task_tasks SET msg = x'00'")
-        db.close()
+        damage(place)
         stage.engine.unpause("default")
         assert stage.ends("bad", "archived")
         assert "task.record.invalid" in stage.error_of("bad")

@@ -19,11 +19,10 @@ from understudy.actors.tasks.processor import Processor, ResumeFetching, StopFet
 from understudy.actors.tasks.queues import QueueOrder
 from understudy.actors.tasks.router import TaskRouter
 from understudy.actors.tasks.settings import ProcessorSettings
-from understudy.actors.tasks.sqlite import SqliteEngine
 from understudy.messages.errors import SpecInvalid
 from understudy.messages.tasks import RawTask, TaskMessage, TaskPayload, TaskState
 
-from .stage import PATIENCE, eventually, staged
+from .stage import PATIENCE, engine_at, eventually, staged
 
 
 class Mail(TaskPayload[None]):
@@ -37,7 +36,7 @@ def router() -> TaskRouter:
     return TaskRouter()
 
 
-def test_what_is_distributed_is_handled(tmp_path: Path, router: TaskRouter) -> None:
+def test_what_is_distributed_is_handled(place: Path | str, router: TaskRouter) -> None:
     """By a plain function on a thread, and by a coroutine on the loop."""
     seen: list[str] = []
     both = threading.Barrier(3)
@@ -52,7 +51,7 @@ def test_what_is_distributed_is_handled(tmp_path: Path, router: TaskRouter) -> N
         seen.append(task.type)
         await asyncio.to_thread(both.wait, PATIENCE)
 
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.tasks.distribute(Mail("ada"), queue="default", max_retry=10)
         stage.put("i", "image:resize")
         both.wait(PATIENCE)
@@ -60,17 +59,17 @@ def test_what_is_distributed_is_handled(tmp_path: Path, router: TaskRouter) -> N
         assert stage.ends("i", "gone")
 
 
-def test_an_enqueue_wakes_an_idle_processor(tmp_path: Path, router: TaskRouter) -> None:
+def test_an_enqueue_wakes_an_idle_processor(place: Path | str, router: TaskRouter) -> None:
     """It does not sleep between two looks."""
     handled = threading.Semaphore(0)
     router.add("t", lambda _task: handled.release())
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         for number in range(20):
             stage.put(str(number))
             assert handled.acquire(timeout=PATIENCE)
 
 
-def test_not_more_than_concurrency_are_handled_at_once(tmp_path: Path, router: TaskRouter) -> None:
+def test_not_more_than_concurrency_are_handled_at_once(place: Path | str, router: TaskRouter) -> None:
     """The others wait in the queue, where other processors may take them."""
     gate, started = threading.Event(), threading.Semaphore(0)
 
@@ -79,7 +78,7 @@ def test_not_more_than_concurrency_are_handled_at_once(tmp_path: Path, router: T
         started.release()
         gate.wait(PATIENCE)
 
-    with staged(tmp_path, router, concurrency=2) as stage:
+    with staged(place, router, concurrency=2) as stage:
         for number in range(5):
             stage.put(str(number))
         assert started.acquire(timeout=PATIENCE)
@@ -90,12 +89,12 @@ def test_not_more_than_concurrency_are_handled_at_once(tmp_path: Path, router: T
         assert stage.ends("4", "gone")
 
 
-def test_a_failed_task_is_tried_again_until_its_retries_are_used_up(tmp_path: Path, router: TaskRouter) -> None:
+def test_a_failed_task_is_tried_again_until_its_retries_are_used_up(place: Path | str, router: TaskRouter) -> None:
     """The error handler hears of every attempt; the last error is stored, coded, with the archived task."""
     heard: list[tuple[int, str]] = []
     router.add("t", lambda _task: 1 / 0)
     with staged(
-        tmp_path,
+        place,
         router,
         retry_delay=lambda _retried, _error, _message: 0.0,
         error_handler=lambda message, error: heard.append((message.retried, type(error).__name__)),
@@ -106,7 +105,7 @@ def test_a_failed_task_is_tried_again_until_its_retries_are_used_up(tmp_path: Pa
         assert heard == [(0, "ZeroDivisionError"), (1, "ZeroDivisionError"), (2, "ZeroDivisionError")]
 
 
-def test_a_handler_may_give_up_for_good_or_drop_its_task(tmp_path: Path, router: TaskRouter) -> None:
+def test_a_handler_may_give_up_for_good_or_drop_its_task(place: Path | str, router: TaskRouter) -> None:
     """Also where the order is only the cause of what it raises."""
 
     @router.handles("wrapped")
@@ -121,7 +120,7 @@ def test_a_handler_may_give_up_for_good_or_drop_its_task(tmp_path: Path, router:
     def revoke(_task: RawTask) -> None:
         raise RevokeTask
 
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         for name in ("wrapped", "skip", "revoke"):
             stage.put(name, name, retention=60)
         assert stage.ends("wrapped", "archived")
@@ -129,7 +128,7 @@ def test_a_handler_may_give_up_for_good_or_drop_its_task(tmp_path: Path, router:
         assert stage.ends("revoke", "gone")
 
 
-def test_what_is_no_failure_uses_up_no_retry(tmp_path: Path, router: TaskRouter) -> None:
+def test_what_is_no_failure_uses_up_no_retry(place: Path | str, router: TaskRouter) -> None:
     """A task without retries waits for as long as it takes."""
     tries = threading.Semaphore(0)
 
@@ -140,7 +139,7 @@ def test_what_is_no_failure_uses_up_no_retry(tmp_path: Path, router: TaskRouter)
             raise TimeoutError("busy")
 
     with staged(
-        tmp_path,
+        place,
         router,
         is_failure=lambda error: not isinstance(error, TimeoutError),
         retry_delay=lambda *_: 0.0,
@@ -150,7 +149,7 @@ def test_what_is_no_failure_uses_up_no_retry(tmp_path: Path, router: TaskRouter)
         assert stage.engine.queue_info("default").failed == 0
 
 
-def test_a_result_is_kept_with_a_retained_task(tmp_path: Path, router: TaskRouter) -> None:
+def test_a_result_is_kept_with_a_retained_task(place: Path | str, router: TaskRouter) -> None:
     """What the handler returned; or, where that is nothing, what it wrote."""
 
     @router.handles("returns")
@@ -161,7 +160,7 @@ def test_a_result_is_kept_with_a_retained_task(tmp_path: Path, router: TaskRoute
     async def writes(_task: RawTask, context: TaskContext) -> None:
         await context.awrite_result([1, 2])
 
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         for name in ("returns", "writes"):
             stage.put(name, name, retention=60)
             assert stage.ends(name, "completed")
@@ -172,7 +171,7 @@ def test_a_result_is_kept_with_a_retained_task(tmp_path: Path, router: TaskRoute
 @pytest.mark.parametrize(("after_cancel", "state"), [("retry", "retry"), ("archive", "archived")])
 @pytest.mark.parametrize("kind", ["loops", "awaits"])
 def test_a_cancelled_task_ends_and_the_processor_goes_on(
-    tmp_path: Path, router: TaskRouter, kind: str, after_cancel: str, state: str
+    place: Path | str, router: TaskRouter, kind: str, after_cancel: str, state: str
 ) -> None:
     """A handler on a thread is interrupted, a coroutine cancelled; the next task gets a worker at once."""
     started, handled = threading.Event(), threading.Event()
@@ -189,7 +188,7 @@ def test_a_cancelled_task_ends_and_the_processor_goes_on(
         await asyncio.sleep(3600)
 
     router.add("t", lambda _task: handled.set())
-    with staged(tmp_path, router, concurrency=1, after_cancel=after_cancel) as stage:
+    with staged(place, router, concurrency=1, after_cancel=after_cancel) as stage:
         stage.put("c", kind)
         assert started.wait(PATIENCE)
         stage.engine.cancel("c")
@@ -199,7 +198,7 @@ def test_a_cancelled_task_ends_and_the_processor_goes_on(
         assert handled.wait(PATIENCE)
 
 
-def test_a_handler_that_does_not_end_in_time_is_ended(tmp_path: Path, router: TaskRouter) -> None:
+def test_a_handler_that_does_not_end_in_time_is_ended(place: Path | str, router: TaskRouter) -> None:
     """Its task is tried again; whatever it still returns is not taken."""
     gate, started = threading.Event(), threading.Event()
 
@@ -209,14 +208,14 @@ def test_a_handler_that_does_not_end_in_time_is_ended(tmp_path: Path, router: Ta
         while not context.cancelled:
             gate.wait(0.01)
 
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.put("t", timeout=1)
         assert started.wait(PATIENCE)
         assert stage.ends("t", "retry")
         assert stage.error_of("t").startswith("0xFFF6 task.deadline.passed: ")
 
 
-def test_a_stop_waits_for_what_is_handled(tmp_path: Path, router: TaskRouter) -> None:
+def test_a_stop_waits_for_what_is_handled(place: Path | str, router: TaskRouter) -> None:
     """And takes nothing more."""
     gate, started = threading.Event(), threading.Event()
 
@@ -225,7 +224,7 @@ def test_a_stop_waits_for_what_is_handled(tmp_path: Path, router: TaskRouter) ->
         started.set()
         gate.wait(PATIENCE)
 
-    with staged(tmp_path, router, concurrency=1) as stage:
+    with staged(place, router, concurrency=1) as stage:
         stage.put("first")
         stage.put("second")
         assert started.wait(PATIENCE)
@@ -243,7 +242,7 @@ def test_a_stop_waits_for_what_is_handled(tmp_path: Path, router: TaskRouter) ->
         assert stage.engine.servers() == []
 
 
-def test_a_stop_requeues_what_is_not_finished_in_time(tmp_path: Path, router: TaskRouter) -> None:
+def test_a_stop_requeues_what_is_not_finished_in_time(place: Path | str, router: TaskRouter) -> None:
     """As if it had not been taken: no retry is used up, and it is first in the queue."""
     started = threading.Semaphore(0)
 
@@ -258,7 +257,7 @@ def test_a_stop_requeues_what_is_not_finished_in_time(tmp_path: Path, router: Ta
         started.release()
         await asyncio.sleep(3600)
 
-    with staged(tmp_path, router, concurrency=2, shutdown_timeout=0.1) as stage:
+    with staged(place, router, concurrency=2, shutdown_timeout=0.1) as stage:
         stage.put("a", "loops")
         stage.put("b", "awaits")
         stage.put("waiting")
@@ -270,11 +269,11 @@ def test_a_stop_requeues_what_is_not_finished_in_time(tmp_path: Path, router: Ta
         assert stage.engine.queue_info("default").processed == 0
 
 
-def test_fetching_can_be_stopped_and_resumed(tmp_path: Path, router: TaskRouter) -> None:
+def test_fetching_can_be_stopped_and_resumed(place: Path | str, router: TaskRouter) -> None:
     """What is being handled goes on meanwhile."""
     handled = threading.Event()
     router.add("t", lambda _task: handled.set())
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.system.ask("tasks/processor", StopFetching())
         stage.put("t")
         assert not handled.wait(0.2)
@@ -282,13 +281,13 @@ def test_fetching_can_be_stopped_and_resumed(tmp_path: Path, router: TaskRouter)
         assert handled.wait(PATIENCE)
 
 
-def test_a_task_whose_processor_died_is_recovered(tmp_path: Path, router: TaskRouter) -> None:
+def test_a_task_whose_processor_died_is_recovered(place: Path | str, router: TaskRouter) -> None:
     """Once its lease has ended, it is tried again; with its retries used up it is archived."""
-    with staged(tmp_path, router, recover=0.05) as stage:
+    with staged(place, router, recover=0.05) as stage:
         stage.system.ask("tasks/processor", StopFetching())
         stage.put("again")
         stage.put("dead", max_retry=0)
-        past = SqliteEngine(str(tmp_path / "tasks.db"), lambda: stage.engine.now() - 40)
+        past = engine_at(place, lambda: stage.engine.now() - 40)
         assert len(past.dequeue(["default"], 2)) == 2
         past.close()
         assert stage.ends("again", "retry")
@@ -296,7 +295,7 @@ def test_a_task_whose_processor_died_is_recovered(tmp_path: Path, router: TaskRo
         assert stage.error_of("dead").startswith("0xFFF6 task.lease.expired: ")
 
 
-def test_a_long_task_keeps_its_lease(tmp_path: Path, router: TaskRouter) -> None:
+def test_a_long_task_keeps_its_lease(place: Path | str, router: TaskRouter) -> None:
     """The heartbeat extends it, and shows who works on what."""
     gate, started = threading.Event(), threading.Event()
 
@@ -305,7 +304,7 @@ def test_a_long_task_keeps_its_lease(tmp_path: Path, router: TaskRouter) -> None
         started.set()
         gate.wait(PATIENCE)
 
-    with staged(tmp_path, router, heartbeat=0.05) as stage:
+    with staged(place, router, heartbeat=0.05) as stage:
         stage.put("t")
         assert started.wait(PATIENCE)
         now = stage.engine.now()
@@ -319,7 +318,7 @@ def test_a_long_task_keeps_its_lease(tmp_path: Path, router: TaskRouter) -> None
         assert stage.ends("t", "gone")
 
 
-def test_a_group_becomes_one_task(tmp_path: Path, router: TaskRouter) -> None:
+def test_a_group_becomes_one_task(place: Path | str, router: TaskRouter) -> None:
     """As soon as it is full."""
     handled: list[bytes] = []
     done = threading.Event()
@@ -332,7 +331,7 @@ def test_a_group_becomes_one_task(tmp_path: Path, router: TaskRouter) -> None:
         handled.append(task.payload)
         done.set()
 
-    with staged(tmp_path, router, aggregate=aggregate, group_grace=1.0, group_max_size=3) as stage:
+    with staged(place, router, aggregate=aggregate, group_grace=1.0, group_max_size=3) as stage:
         for number in range(3):
             stage.put(str(number), payload=b"%d" % number, group="g")
         assert done.wait(PATIENCE)
@@ -343,11 +342,11 @@ def came_back(cell: Cell) -> bool:
     return cell.incarnation == 2 and cell.state == RUNNING
 
 
-def test_the_parts_are_supervised_actors(tmp_path: Path, router: TaskRouter) -> None:
+def test_the_parts_are_supervised_actors(place: Path | str, router: TaskRouter) -> None:
     """Each has a name in the tree; one that is killed comes back, and work goes on."""
     handled = threading.Event()
     router.add("t", lambda _task: handled.set())
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         parts = {cell.path.removeprefix("tasks/processor/") for cell in stage.system.cells()}
         names = {"syncer", "heartbeater", "workers", "subscriber", "recoverer", "forwarder", "janitor", "fetcher"}
         assert names <= parts
