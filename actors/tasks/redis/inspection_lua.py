@@ -121,14 +121,12 @@ MANAGE: Final[Script] = once(
 -- what, id, ns, now, archived since; the state that the task was in is returned: '' where it is not there
 if told then return told end
 local p, what, id = KEYS[2], ARGV[2], ARGV[3]
-local state = call('HGET', task(p, id), 'state')
-if not state then
-  if call('EXISTS', task(p, id)) == 0 then return remember('') end
-  state = 'unknown' -- no hash of asynq's: it can only be deleted
-end
-if state == 'active' or (what == 'run' and state == 'pending') or (what == 'archive' and state == 'archived')
-  or (what ~= 'delete' and state == 'unknown') then return remember(state) end
-take_out(p, id, state)
+if call('EXISTS', task(p, id)) == 0 then return remember('') end
+local state = call('HGET', task(p, id), 'state') or 'unknown'
+local lists = {pending = 1, scheduled = 1, retry = 1, archived = 1, completed = 1, aggregating = 1}
+if (what == 'run' and state == 'pending') or (what == 'archive' and state == 'archived') or state == 'active'
+  or (what ~= 'delete' and not lists[state]) then return remember(state) end
+if lists[state] then take_out(p, id, state) else for each in pairs(lists) do take_out(p, id, each) end end
 manage(p, id, what, ARGV[4], ARGV[5])
 if what == 'archive' then trim(p, ARGV[6]) end
 wake()
