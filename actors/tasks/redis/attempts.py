@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
 
-import msgspec
-
 from ....messages.errors import ErrorKind, TaskDuplicate, TaskError, TaskIdConflict
 from ....messages.tasks import TaskInfo, TaskMessage, TaskState
 from ...redis_url import RedisUrl
@@ -19,10 +17,11 @@ from ..engine import ARCHIVE_SECONDS, LEASE_SECONDS, Ending, Lease
 from ..options import NewTask
 from . import attempts_lua as lua
 from . import keys
+from .arguments import destination, of_ending, planned
 from .link import RedisConnection, chunks, text_of_time
-from .wire import read_task, unreadable, write_task
+from .wire import read_task, unreadable
 
-__all__ = ["RedisAttempts", "planned"]
+__all__ = ["RedisAttempts"]
 
 FORWARD_AT_ONCE: Final = 100
 DEQUEUE_AT_ONCE: Final = 500
@@ -55,21 +54,19 @@ class RedisAttempts(RedisConnection):
         arguments: list[Any] = [int(now * 1e9)]
         for task in tasks:
             arguments += planned(task, places[task.message.queue], now)
-        registration: list[tuple[bytes, ...]] = []
-        if self._link.clustered:
-            self._register(names, now)
-        else:
-            registration = [(b"SADD", keys.QUEUES, *(name.encode() for name in names))]
         prefixes = list(map(keys.of_queue, names))
-        codes: bytes = self._run_once(lua.ENQUEUE, prefixes, *arguments, first=registration)
+        codes: bytes = self._run_once(lua.ENQUEUE, prefixes, *arguments, first=self._registration(names, now))
         return codes.decode()
 
-    def _register(self, names: Sequence[str], now: float) -> None:
-        """Tell a Cluster, which has the names of all queues in another slot, that these queues are used."""
+    def _registration(self, names: Sequence[str], now: float) -> list[tuple[bytes, ...]]:
+        """What tells that these queues are used; a Cluster, which has that in another slot, is told now and then."""
+        if not self._link.clustered:
+            return [(b"SADD", keys.QUEUES, *(name.encode() for name in names))] if names else []
         new = [name for name in names if not 0 <= now - self._registered.get(name, -math.inf) < REGISTER_AGAIN]
         if new:
             self._ask("SADD", keys.QUEUES, *new)
             self._registered.update(dict.fromkeys(new, now))
+        return []
 
     # --- attempted ---------------------------------------------------------------------------------------
 
@@ -130,16 +127,34 @@ class RedisAttempts(RedisConnection):
     def finish(self, endings: Sequence[Ending], *, recovering: bool = False) -> list[bool]:
         """See ``TaskEngine.finish``."""
         accepted = [False] * len(endings)
+        if self._link.clustered:
+            endings = self._store_what_is_elsewhere(endings)
         for group in self._by_slot(range(len(endings)), lambda number: endings[number].lease.message.queue):
-            for part in chunks(group, lambda number: len(endings[number].lease.message.payload)):
+            for part in chunks(group, lambda number: _size(endings[number])):
                 codes = self._end([endings[number] for number in part], recovering=recovering)
                 for number, code in zip(part, codes, strict=True):
                     accepted[number] = code == "1"
         return accepted
 
+    def _store_what_is_elsewhere(self, endings: Sequence[Ending]) -> list[Ending]:
+        """Store what follows in a queue of another slot, and return the ends without it: its id is taken once."""
+        slots = [
+            (
+                self._slot(keys.of_queue(ending.lease.message.queue)),
+                self._slot(keys.of_queue(ending.next.message.queue)),
+            )
+            if ending.next is not None
+            else (None, None)
+            for ending in endings
+        ]
+        elsewhere = [own != other for own, other in slots]
+        self.enqueue([each.next for each, far in zip(endings, elsewhere, strict=True) if far and each.next is not None])
+        return [each._replace(next=None) if far else each for each, far in zip(endings, elsewhere, strict=True)]
+
     def _end(self, endings: list[Ending], *, recovering: bool) -> str:
         now = self._now()
-        prefixes, places = _prefixes([ending.lease.message.queue for ending in endings])
+        following = [ending.next.message.queue for ending in endings if ending.next is not None]
+        prefixes, places = _prefixes([*(ending.lease.message.queue for ending in endings), *following])
         day = datetime.fromtimestamp(now, UTC).strftime("%Y-%m-%d")
         arguments: list[Any] = [text_of_time(now), int(now * 1e9), day, int(now) - ARCHIVE_SECONDS]
         for ending in endings:
@@ -149,8 +164,14 @@ class RedisAttempts(RedisConnection):
                 arguments += (places[message.queue], message.id, "recover", fence)
             else:
                 arguments += (places[message.queue], message.id, "hold", ending.lease.token)
-            arguments += _ending(ending, now)
-        codes: bytes = self._run_once(lua.FINISH, prefixes, *arguments)
+            arguments += of_ending(ending, now)
+            if ending.next is None:
+                arguments.append(0)
+            else:  # in one step with the end, so never twice
+                following_task = ending.next._replace(once_for=0.0)
+                arguments += planned(following_task, places[following_task.message.queue], now)
+        registration = self._registration(list(dict.fromkeys(following)), now)
+        codes: bytes = self._run_once(lua.FINISH, prefixes, *arguments, first=registration)
         return codes.decode()
 
     # --- recovered and moved on --------------------------------------------------------------------------
@@ -180,7 +201,8 @@ class RedisAttempts(RedisConnection):
             more = 1
             while more:
                 now = self._now()
-                step, more = self._run(lua.FORWARD, prefixes, int(now), int(now * 1e9), FORWARD_AT_ONCE)
+                instants = (int(now), int(now * 1e9), FORWARD_AT_ONCE, text_of_time(now))
+                step, more = self._run(lua.FORWARD, prefixes, *instants)
                 moved += step
         return moved
 
@@ -193,46 +215,13 @@ class RedisAttempts(RedisConnection):
         return swept
 
 
-def planned(task: NewTask, place: int, now: float) -> tuple[Any, ...]:
-    """A new task as the scripts want it.
-
-    Args:
-        task: what is to be stored.
-        place: of its queue among the script's keys.
-        now: unix seconds.
-    """
-    message = task.message
-    state, score = _destination(task, now)
-    lock_seconds = task.unique_for + max(0.0, task.process_at - now)
-    milliseconds = max(1, round(lock_seconds * 1000)) if message.unique_key else 0
-    return (
-        place,
-        message.id,
-        write_task(message),
-        state.value,
-        score,
-        message.unique_key,
-        milliseconds,
-        message.group_key,
-    )
-
-
-def _destination(task: NewTask, now: float) -> tuple[TaskState, int]:
-    """The state of a new task and its number there; in whole seconds, and never before its time."""
-    if task.process_at > now:
-        return TaskState.SCHEDULED, math.ceil(task.process_at)
-    if task.message.group_key:
-        return TaskState.AGGREGATING, int(now)
-    return TaskState.PENDING, 0
-
-
 def _outcome(task: NewTask, code: str, now: float) -> TaskInfo | TaskError:
     message = task.message
     if code == "d":
         return TaskDuplicate(f"queue {message.queue}: a task like this {message.type!r} is there already")
     if code == "c":
         return TaskIdConflict(f"queue {message.queue}: the id {message.id!r} is taken by another task")
-    state, _ = _destination(task, now)
+    state, _ = destination(task, now)
     due = {TaskState.PENDING: now, TaskState.SCHEDULED: task.process_at}
     return TaskInfo(message, state, due.get(state, 0.0))
 
@@ -243,27 +232,9 @@ def _prefixes(queues: Sequence[str]) -> tuple[list[bytes], dict[str, int]]:
     return list(map(keys.of_queue, names)), {name: place for place, name in enumerate(names, 1)}
 
 
-def _ending(ending: Ending, now: float) -> tuple[Any, ...]:
-    """How, record, score, whether it counts as a failure, lock, and what is to be stored with it."""
-    message = ending.lease.message
-    match ending.how:
-        case "done" if message.retention > 0 and not ending.forget:
-            done = msgspec.structs.replace(message, completed_at=int(now))
-            result = (1, ending.result) if ending.result is not None else (0, b"")
-            return ("complete", write_task(done), int(now) + message.retention, 0, message.unique_key, *result)
-        case "done":
-            return ("done", b"", 0, 0, message.unique_key, 0, b"")
-        case "retry":
-            return ("retry", write_task(_failed(ending, now)), int(ending.at), int(ending.failure), "", 0, b"")
-        case "archive":
-            return ("archive", write_task(_failed(ending, now)), int(now), 1, "", 0, b"")
-        case "requeue":
-            return ("requeue", b"", 0, 0, "", 0, b"")
+def _queue_of(message: TaskMessage) -> str:
+    return message.queue
 
 
-def _failed(ending: Ending, now: float) -> TaskMessage:
-    message = ending.lease.message
-    if ending.how == "retry" and not ending.failure:
-        return msgspec.structs.replace(message, error_msg=ending.error)
-    retried = message.retried + (ending.how == "retry")
-    return msgspec.structs.replace(message, retried=retried, error_msg=ending.error, last_failed_at=int(now))
+def _size(ending: Ending) -> int:
+    return len(ending.lease.message.payload) + (len(ending.next.message.payload) if ending.next is not None else 0)

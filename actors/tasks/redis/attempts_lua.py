@@ -11,13 +11,10 @@ __all__ = ["DEQUEUE", "ENQUEUE", "EXPIRED", "EXTEND", "FINISH", "FORWARD", "SWEE
 
 ENQUEUE: Final[Script] = once(
     """
--- ns, then for each: place, id, msg, state, score, lock, milliseconds, group
+-- ns, then for each: place, and what `store` takes
 if told then return told end
-local codes, ns = {}, ARGV[2]
-for at = 3, #ARGV, 8 do
-  codes[#codes + 1] = store(KEYS[1 + ARGV[at]], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4],
-    ARGV[at + 5], ARGV[at + 6], ARGV[at + 7], ns)
-end
+local codes = {}
+for at = 3, #ARGV, 9 do codes[#codes + 1] = store(KEYS[1 + ARGV[at]], at + 1, ARGV[2]) end
 wake()
 return remember(table.concat(codes))
 """,
@@ -67,7 +64,8 @@ return found
 FINISH: Final[Script] = once(
     """
 -- now, ns, day, archived since; then for each:
--- place, id, hold or recover, token or lease, how, msg, score, failed, lock, with result, result
+-- place, id, hold or recover, token or lease, how, msg, score, failed, lock, with result, result, due,
+-- and what is stored with it: place and what `store` takes; the place is 0 where there is nothing
 if told then return told end
 local now, ns, day, since = tonumber(ARGV[2]), ARGV[3], ARGV[4], ARGV[5]
 local codes, processed, failures, archived = {}, {}, {}, {}
@@ -86,7 +84,8 @@ local function taken(p, id, by, fence)
   return true
 end
 
-for at = 6, #ARGV, 11 do
+local at = 6
+while at <= #ARGV do
   local p, id, how, msg, score = KEYS[1 + ARGV[at]], ARGV[at + 1], ARGV[at + 4], ARGV[at + 5], ARGV[at + 6]
   local failed, key = tonumber(ARGV[at + 7]), task(p, id)
   if not taken(p, id, ARGV[at + 2], ARGV[at + 3]) then
@@ -97,6 +96,10 @@ for at = 6, #ARGV, 11 do
       wakes(p)
       call('RPUSH', p .. 'pending', id)
       call('HSET', key, 'state', 'pending', 'pending_since', ns)
+    elseif how == 'defer' then
+      call('ZADD', p .. 'scheduled', score, id)
+      call('ZADD', due(p), ARGV[at + 11], id)
+      call('HSET', key, 'state', 'scheduled')
     elseif how == 'retry' then
       call('ZADD', p .. 'retry', score, id)
       call('HSET', key, 'msg', msg, 'state', 'retry')
@@ -114,17 +117,20 @@ for at = 6, #ARGV, 11 do
         if ARGV[at + 9] == '1' then call('HSET', key, 'result', ARGV[at + 10]) end
       end
     end
-    if how ~= 'requeue' and (how ~= 'retry' or failed == 1) then
+    if how ~= 'requeue' and how ~= 'defer' and (how ~= 'retry' or failed == 1) then
       processed[p] = (processed[p] or 0) + 1
       failures[p] = (failures[p] or 0) + failed
     end
+    if ARGV[at + 12] ~= '0' then store(KEYS[1 + ARGV[at + 12]], at + 13, ns) end
   end
+  at = at + (ARGV[at + 12] == '0' and 13 or 21)
 end
 for p in pairs(archived) do trim(p, since) end
 for p, number in pairs(processed) do count(p, day, number, failures[p]) end
 wake()
 return remember(table.concat(codes))
-"""
+""",
+    storing=True,
 )
 
 EXTEND: Final[Script] = plain(
@@ -171,9 +177,18 @@ return found
 
 FORWARD: Final[Script] = plain(
     """
--- now, ns, how many of each list at once; how many were moved is returned, and whether there may be more
+-- now, ns, how many of each list at once, now to the point; how many were moved is returned, and whether there is more
 local now, ns, most, moved, more = ARGV[1], ARGV[2], tonumber(ARGV[3]), 0, 0
 for _, p in ipairs(KEYS) do
+  local ids = call('ZRANGE', due(p), '-inf', ARGV[4], 'BYSCORE', 'LIMIT', 0, most)
+  if #ids == most then more = 1 end
+  for _, id in ipairs(ids) do
+    call('ZREM', due(p), id)
+    if call('ZREM', p .. 'scheduled', id) == 1 then
+      to_pending(p, id, ns)
+      moved = moved + 1
+    end
+  end
   for _, state in ipairs({'scheduled', 'retry'}) do
     local ids = call('ZRANGE', p .. state, '-inf', now, 'BYSCORE', 'LIMIT', 0, most)
     if #ids == most then more = 1 end

@@ -5,12 +5,13 @@ from __future__ import annotations
 from .attempts import RedisAttempts
 from .groups import RedisGroups
 from .inspection import RedisInspection
+from .limits import RedisLimits
 from .presence import RedisPresence
 
 __all__ = ["RedisEngine"]
 
 
-class RedisEngine(RedisAttempts, RedisGroups, RedisInspection, RedisPresence):
+class RedisEngine(RedisAttempts, RedisGroups, RedisInspection, RedisLimits, RedisPresence):
     """asynq's queues in a Redis: what is stored here a Go process runs, and the other way round.
 
     Each operation is one script for all queues (in a Cluster: for each queue), in which each task changes completely.

@@ -11,7 +11,7 @@ from ....messages.tasks import TaskMessage
 from ...redis_link import Script
 from ..options import NewTask
 from . import keys
-from .attempts import planned
+from .arguments import planned
 from .link import RedisConnection
 from .lua import once, plain
 from .wire import read_task
@@ -60,7 +60,7 @@ return found
 
 _DROP: Final[Script] = once(
     """
--- now, the set's key, then for what was made of it: ns, place, id, msg, state, score, lock, milliseconds, group
+-- now, the set's key, then for what was made of it: ns, place, and what `store` takes
 if told then return told end
 local p, set = KEYS[2], ARGV[3]
 local deadline = call('ZSCORE', p .. 'aggregation_sets', set)
@@ -69,7 +69,7 @@ if ARGV[4] and call('EXISTS', task(p, ARGV[6])) == 1 then return remember('c') e
 local ids = call('ZRANGE', set, 0, -1)
 for _, id in ipairs(ids) do release(p, id) end
 if ARGV[4] then
-  local code = store(p, ARGV[6], ARGV[7], ARGV[8], ARGV[9], ARGV[10], ARGV[11], ARGV[12], ARGV[4])
+  local code = store(p, 6, ARGV[4])
   if code ~= '1' then return remember(code) end
 end
 for _, id in ipairs(ids) do call('DEL', task(p, id)) end

@@ -204,7 +204,7 @@ if number > 0 then return number end
 local rest = {'lease', 'groups', 'aggregation_sets', 'paused', 'processed', 'failed'}
 for _, list in ipairs({names, rest}) do for _, name in ipairs(list) do call('DEL', p .. name) end end
 for _, day in ipairs(ARGV) do call('DEL', p .. 'processed:' .. day, p .. 'failed:' .. day) end
-call('DEL', attempts(p))
+call('DEL', attempts(p), due(p))
 return 0
 """
 )

@@ -18,6 +18,7 @@ __all__ = [
     "WORKERS",
     "history",
     "leader",
+    "limit",
     "memo",
     "of_queue",
     "scheduler",
@@ -36,7 +37,11 @@ WAKE: Final = b"understudy:tasks:pending"
 
 
 def of_queue(queue: str) -> bytes:
-    """What the keys of a queue begin with. Its attempts are beside it, in ``understudy:{queue}:attempts``."""
+    """What the keys of a queue begin with.
+
+    Beside them are ours, in ``understudy:{queue}:``: ``attempts``, a hash of id to token and lease; ``due``, a set of
+    ids of scheduled tasks that are due at a fraction of a second; ``once:<id>``, where an id stays taken.
+    """
     return b"asynq:{%b}:" % queue.encode()
 
 
@@ -63,6 +68,11 @@ def history(entry_id: str) -> bytes:
 def leader(name: str) -> bytes:
     """Who leads under a name."""
     return b"understudy:tasks:leader:%b" % name.encode()
+
+
+def limit(name: str) -> bytes:
+    """The line of those who may begin under a limit."""
+    return b"understudy:tasks:limit:%b" % name.encode()
 
 
 def memo(caller: bytes, slot: int | None) -> bytes:

@@ -34,6 +34,7 @@ _QUEUES: Final = f"""
 local call = redis.call
 local function task(p, id) return p .. 't:' .. id end
 local function attempts(p) return 'understudy' .. p:sub(6) .. 'attempts' end
+local function due(p) return 'understudy' .. p:sub(6) .. 'due' end
 
 -- Pending: at the head, served from the tail. Who waits is told where there was nothing before.
 local woken = {{}}
@@ -117,12 +118,17 @@ end
 """What is done to queues."""
 
 _STORE: Final = """
--- Store a new task: '1'; 'd' where a task like it holds the lock, 'c' where its id is taken. Those leave no trace.
-local function store(p, id, msg, state, score, lock, ttl, group, ns)
-  local key = task(p, id)
+-- Store a new task, which is said by the arguments from `at` on: id, msg, state, score, lock, its milliseconds, group,
+-- and for how many milliseconds the id stays taken. '1'; 'd' where a task like it holds the lock, 'c' where its id is
+-- taken: those leave no trace.
+local function store(p, at, ns)
+  local id, msg, state, score = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
+  local lock, ttl, group, once = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
+  local key, taken = task(p, id), 'understudy' .. p:sub(6) .. 'once:' .. id
   if lock ~= '' and call('EXISTS', lock) == 1 then return 'd' end
-  if call('EXISTS', key) == 1 then return 'c' end
+  if call('EXISTS', key) == 1 or (once ~= '0' and call('EXISTS', taken) == 1) then return 'c' end
   if lock ~= '' then call('SET', lock, id, 'PX', ttl) end
+  if once ~= '0' then call('SET', taken, id, 'PX', once) end
   if state == 'aggregating' then
     call('HSET', key, 'msg', msg, 'state', state, 'group', group)
     call('ZADD', p .. 'g:' .. group, score, id)

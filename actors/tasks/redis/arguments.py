@@ -1,0 +1,82 @@
+"""New tasks and the ends of attempts, as the scripts want them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import msgspec
+
+from ....messages.tasks import TaskMessage, TaskState
+from ..engine import Ending
+from ..options import NewTask
+from .link import text_of_time
+from .wire import write_task
+
+__all__ = ["destination", "of_ending", "planned"]
+
+
+def planned(task: NewTask, place: int, now: float) -> tuple[Any, ...]:
+    """A new task as the scripts want it.
+
+    Args:
+        task: what is to be stored.
+        place: of its queue among the script's keys.
+        now: unix seconds.
+    """
+    message = task.message
+    state, score = destination(task, now)
+    lock_seconds = task.unique_for + max(0.0, task.process_at - now)
+    milliseconds = max(1, round(lock_seconds * 1000)) if message.unique_key else 0
+    return (
+        place,
+        message.id,
+        write_task(message),
+        state.value,
+        score,
+        message.unique_key,
+        milliseconds,
+        message.group_key,
+        round(task.once_for * 1000),
+    )
+
+
+def destination(task: NewTask, now: float) -> tuple[TaskState, int]:
+    """The state of a new task and its number there; in whole seconds, and never before its time."""
+    if task.process_at > now:
+        return TaskState.SCHEDULED, math.ceil(task.process_at)
+    if task.message.group_key:
+        return TaskState.AGGREGATING, int(now)
+    return TaskState.PENDING, 0
+
+
+def of_ending(ending: Ending, now: float) -> tuple[Any, ...]:
+    """The end of an attempt.
+
+    Returns:
+        how, record, score, whether it counts as a failure, lock, whether a result is stored, which, when it is due.
+    """
+    message = ending.lease.message
+    match ending.how:
+        case "done" if message.retention > 0 and not ending.forget:
+            done = msgspec.structs.replace(message, completed_at=int(now))
+            result = (1, ending.result) if ending.result is not None else (0, b"")
+            return ("complete", write_task(done), int(now) + message.retention, 0, message.unique_key, *result, 0)
+        case "done":
+            return ("done", b"", 0, 0, message.unique_key, 0, b"", 0)
+        case "retry":
+            return ("retry", write_task(_failed(ending, now)), int(ending.at), int(ending.failure), "", 0, b"", 0)
+        case "archive":
+            return ("archive", write_task(_failed(ending, now)), int(now), 1, "", 0, b"", 0)
+        case "requeue":
+            return ("requeue", b"", 0, 0, "", 0, b"", 0)
+        case "defer":
+            return ("defer", b"", math.ceil(ending.at), 0, "", 0, b"", text_of_time(ending.at))
+
+
+def _failed(ending: Ending, now: float) -> TaskMessage:
+    message = ending.lease.message
+    if ending.how == "retry" and not ending.failure:
+        return msgspec.structs.replace(message, error_msg=ending.error)
+    retried = message.retried + (ending.how == "retry")
+    return msgspec.structs.replace(message, retried=retried, error_msg=ending.error, last_failed_at=int(now))
