@@ -72,6 +72,10 @@ bench: $(VENV)/.run ## Understudy and pykka in turn, ratios of medians; a millio
 bench-services: $(VENV)/.bench ## the service actors on running servers and the bare clients in turn, ratios of medians
 	@$(bin)/python -m benchmarks.services $(ARGS)
 
+.PHONY: bench-tasks
+bench-tasks: $(VENV)/.bench ## durable tasks, dramatiq and celery in turn on one Redis; ARGS='--url sqlite:' for a file
+	@$(bin)/python -m benchmarks.tasks $(ARGS)
+
 .PHONY: conformance
 conformance: $(VENV)/.test ## pykka's own suite, unedited, on our actors and futures
 	@$(bin)/python tests/conformance $(ARGS)
