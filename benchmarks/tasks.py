@@ -106,6 +106,8 @@ def _show_rates(what: str, taken: dict[str, list[Any]], detail: str) -> dict[str
         spread = f"{min(run['rate'] for run in runs):,.0f} to {max(run['rate'] for run in runs):,.0f}"
         trips = [run["trips"] for run in runs if run.get("trips") is not None]
         more = f"; {statistics.median(trips):.3f} reads of the server per task" if trips else ""
+        if "cpu" in runs[0]:
+            more += f"; {statistics.median(run['cpu'] for run in runs):.0f} µs of CPU per task"
         print(f"  {what:8} {side:11} {medians[side]:>9,.0f}/s  ({spread}{more}){detail if side == OURS else ''}")
     for side, rate in medians.items():
         if side != OURS:

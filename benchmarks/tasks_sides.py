@@ -221,11 +221,12 @@ def measure(name: str, what: str, number: int, url: str, queue: str) -> dict[str
             time.sleep(PAUSE)
         return {}
     side.put_all(number)
-    reads = _reads(url)
+    reads, began = _reads(url), time.process_time()
     side.work(counted)
     counted.wait()
+    cpu = (time.process_time() - began) / number * 1e6
     trips = None if reads is None else (_reads(url) - reads) / number
-    return {"rate": counted.rate, "trips": trips, "kib": counted.kib, "number": number} | _forgotten(side)
+    return {"rate": counted.rate, "cpu": cpu, "trips": trips, "kib": counted.kib, "number": number} | _forgotten(side)
 
 
 def _put_each(side: Side, number: int) -> None:

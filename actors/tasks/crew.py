@@ -3,31 +3,34 @@
 from __future__ import annotations
 
 import logging
-import random
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...messages.errors import ActorError, ErrorKind, TaskError
+from ...messages.message import Message
 from ...messages.tasks import TaskMessage
 from ..ref import ActorRef
 from .context import TaskContext
 from .engine import Ending, Lease, ServerInfo, TaskEngine, WorkerInfo
 from .limits import Limiter, limits_of
+from .line import Bell, WorkLine
 from .outcome import after_failure, followed
 from .queues import QueueOrder
 from .router import TaskRouter
 from .settings import ProcessorSettings
 
-__all__ = ["Crew", "Run", "logger"]
+if TYPE_CHECKING:
+    from ..runtime import Runtime
+
+__all__ = ["Crew", "Run", "StartRuns", "logger"]
 
 logger = logging.getLogger("understudy.tasks")
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class Run:
     """An attempt that is being made.
 
@@ -35,7 +38,7 @@ class Run:
         lease: the attempt; replaced when it is extended.
         context: what its handler sees.
         started_at: unix seconds.
-        due: monotonic seconds at which it is cancelled.
+        due: seconds of the system's clock at which it is cancelled.
         wait: seconds until it may begin.
         work: what can be cancelled: the slot or the coroutine it runs in; None: not yet.
     """
@@ -48,6 +51,12 @@ class Run:
     work: Any = field(default=None, repr=False)
 
 
+class StartRuns(Message[None]):
+    """Make these attempts."""
+
+    runs: list[Any]
+
+
 class Crew:
     """Shared by the parts of one processor, each of which is an actor on a thread of its own.
 
@@ -56,7 +65,7 @@ class Crew:
         router: the handlers.
         settings: how the processor works.
         identity: host, pid and a uuid, joined by colons.
-        chance: random numbers.
+        runtime: the system's clock and random numbers.
     """
 
     def __init__(
@@ -65,13 +74,15 @@ class Crew:
         router: TaskRouter,
         settings: ProcessorSettings,
         identity: tuple[str, int, str],
-        chance: random.Random,
+        runtime: Runtime,
     ) -> None:
         self.engine = engine
         self.router = router
         self.settings = settings
-        self.chance = chance
-        self.order = QueueOrder(settings.queues, strict=settings.strict_priority, chance=chance)
+        self.chance = runtime.random
+        self.clock = runtime.clock
+        self.simulated = runtime.simulation is not None
+        self.order = QueueOrder(settings.queues, strict=settings.strict_priority, chance=runtime.random)
         self.identity = identity
         self.started_at = engine.now()
         self.status = "active"
@@ -80,15 +91,21 @@ class Crew:
         self.syncer: ActorRef[Any] | None = None
         self.forwarder: ActorRef[Any] | None = None
         self.sync_order: Callable[[], Any] | None = None
-        self.changed = threading.Condition()
+        self.work: WorkLine[Run] = WorkLine()
+        self.has_slots = False
         self.fetching = True
-        self._runs: dict[str, Run] = {}
+        self.closed = False
+        self._bell = Bell(runtime.clock)
+        self._lock = self._bell.lock
+        self._runs: dict[tuple[str, str], Run] = {}
         self._endings: deque[Ending] = deque()
         self._storing = threading.Lock()
         self._settling = 0
         self._unstored = 0
         self._taking = False
-        self.closed = False
+        self._fresh = False
+        self._fetcher_waits = False
+        self._sync_ordered = False
 
     # --- attempts --------------------------------------------------------------------------------------
 
@@ -96,12 +113,23 @@ class Crew:
         """How many more tasks may be taken, waiting for at least one; 0: none within ``timeout`` seconds.
 
         A task counts until its end is stored: so not more than ``concurrency`` are done again when the process dies.
+        While it waits, it stores how attempts ended: so many at once as ended meanwhile.
         """
-        with self.changed:
-            self.changed.wait_for(lambda: self.closed or (self.fetching and self._room > 0), timeout)
+        self._fetcher_waits = True
+        try:
+            if not self._bell.wait_for(self._is_something_to_do, timeout):
+                return 0
+        finally:
+            self._fetcher_waits = False
+        if self._fresh:
+            self.store_endings()
+        with self._lock:
             free = self._room if self.fetching else 0
             self._taking = free > 0
             return free
+
+    def _is_something_to_do(self) -> bool:
+        return self.closed or self._fresh or (self.fetching and self._room > 0)
 
     @property
     def _room(self) -> int:
@@ -114,77 +142,81 @@ class Crew:
             leases: the attempts.
             instants: unix seconds before which each must not begin; none: at once.
         """
-        runs = [self._run(lease) for lease in leases]
+        now, clock = self.engine.now(), self.clock()
+        runs = [self._run(lease, now, clock) for lease in leases]
         for run, at in zip(runs, instants, strict=False):
             run.wait = at - run.started_at
-        with self.changed:
+        with self._lock:
             for run in runs:
                 self._runs[_key(run.lease.message)] = run
             self._taking = False
-            self.changed.notify_all()
+            self._bell.ring()
         return runs
 
-    def _run(self, lease: Lease) -> Run:
-        now = self.engine.now()
+    def _run(self, lease: Lease, now: float, clock: float) -> Run:
         message = lease.message
-        limits = [now + message.timeout] if message.timeout > 0 else []
+        deadline = now + message.timeout if message.timeout > 0 else 0.0
         if message.deadline > 0:
-            limits.append(float(message.deadline))
-        deadline = min(limits, default=0.0)
-        due = time.monotonic() + max(0.0, deadline - now) if deadline else float("inf")
+            deadline = min(deadline or message.deadline, float(message.deadline))
+        due = clock + max(0.0, deadline - now) if deadline else float("inf")
         return Run(lease, TaskContext(self.engine, lease, deadline), now, due)
+
+    def start(self, runs: Sequence[Run]) -> None:
+        """Have attempts made: those with ``def`` handlers by the next free slot, the others by the workers' actor."""
+        route = self.router.route
+        ready = [run for run in runs if run.wait <= 0 and not route(run.lease.message.type).is_async]
+        if self.has_slots and len(ready) == len(runs):
+            self.work.put_all(ready)
+        elif self.workers is not None:
+            self.workers._cell.put_always(StartRuns(list(runs)))
 
     def runs(self) -> list[Run]:
         """The attempts that are being made."""
-        with self.changed:
+        with self._lock:
             return list(self._runs.values())
 
     def claim(self, run: Run) -> bool:
         """Be the one who says how this attempt ended; False if somebody else has."""
         key = _key(run.lease.message)
-        with self.changed:
+        with self._lock:
             if self._runs.get(key) is not run:
                 return False
             del self._runs[key]
             self._settling += 1
-            self.changed.notify_all()
             return True
 
     def settled(self) -> None:
         """It was decided what becomes of a claimed attempt."""
-        with self.changed:
+        with self._lock:
             self._settling -= 1
-            self.changed.notify_all()
+            self._bell.ring()
 
     def holds(self, run: Run) -> bool:
         """Whether this attempt is still to be made, or is being made."""
-        with self.changed:
-            return self._runs.get(_key(run.lease.message)) is run
+        return self._runs.get(_key(run.lease.message)) is run
+
+    def pause(self, seconds: float) -> bool:
+        """Wait; True: there is nothing more to do."""
+        return self._bell.wait_for(lambda: self.closed, seconds)
 
     def wait_until_idle(self, timeout: float) -> bool:
         """Wait until no attempt is being made, and how each ended is known; False: time (seconds) ran out."""
-        with self.changed:
-            return self.changed.wait_for(lambda: not (self._runs or self._settling or self._taking), timeout)
+        return self._bell.wait_for(lambda: not (self._runs or self._settling or self._taking), timeout)
 
     def set_fetching(self, fetching: bool) -> None:
         """Take tasks, or none any more."""
-        with self.changed:
+        with self._lock:
             self.fetching = fetching
             self.status = "active" if fetching else "stopped"
-            self.changed.notify_all()
+            self._bell.ring()
         self.engine.wake()
 
     def close(self) -> None:
         """The connection is about to be closed: the parts have nothing more to do."""
-        with self.changed:
+        with self._lock:
             self.closed = True
             self.fetching = False
-            self.changed.notify_all()
-
-    def wait_until_closed(self, timeout: float) -> bool:
-        """Wait until there is nothing more to do; False: time (seconds) ran out."""
-        with self.changed:
-            return self.changed.wait_for(lambda: self.closed, timeout)
+            self._bell.ring()
 
     # --- how they ended --------------------------------------------------------------------------------
 
@@ -195,17 +227,47 @@ class Crew:
 
     def end(self, ending: Ending) -> None:
         """A claimed attempt has ended: have it stored."""
-        self._endings.append(followed(ending, self.engine.now()) if ending.lease.message.headers else ending)
-        self._note_unstored(1)
-        self.settled()
+        ending = self._followed(ending)
+        with self._lock:
+            self._settling -= 1
+            self._add(ending)
+        self._have_it_stored()
+
+    def finish(self, run: Run, ending: Ending) -> bool:
+        """Claim an attempt and say how it ended; False if somebody else has."""
+        key = _key(run.lease.message)
+        ending = self._followed(ending)
+        with self._lock:
+            if self._runs.get(key) is not run:
+                return False
+            del self._runs[key]
+            self._add(ending)
+        self._have_it_stored()
+        return True
+
+    def _followed(self, ending: Ending) -> Ending:
+        return followed(ending, self.engine.now()) if ending.lease.message.headers else ending
+
+    def _add(self, ending: Ending) -> None:
+        self._endings.append(ending)
+        self._unstored += 1
+        self._fresh = True
+        self._bell.ring()
+
+    def _have_it_stored(self) -> None:
+        """By the fetcher, if it waits for something to do; else by the syncer."""
+        if self._fetcher_waits or self._sync_ordered:
+            return
         order, syncer = self.sync_order, self.syncer
         if order is not None and syncer is not None:
+            self._sync_ordered = True
             syncer._cell.put_always(order())
 
     def put_back(self, endings: Sequence[Ending]) -> None:
         """Have the ends of attempts stored that were not made after all."""
-        self._endings.extend(endings)
-        self._note_unstored(len(endings))
+        with self._lock:
+            self._endings.extend(endings)
+            self._unstored += len(endings)
         self.store_endings()
 
     def store_endings(self) -> bool:
@@ -214,13 +276,15 @@ class Crew:
         What has lost its lease is refused: the recoverer takes care of that task. Who calls this while another thread
         does comes back when both are done.
         """
+        self._sync_ordered = False
         with self._storing:
             return self._store_endings()
 
     def _store_endings(self) -> bool:
-        endings: list[Ending] = []
-        while self._endings:
-            endings.append(self._endings.popleft())
+        with self._lock:
+            endings = list(self._endings)
+            self._endings.clear()
+            self._fresh = False
         if not endings:
             return True
         try:
@@ -228,26 +292,28 @@ class Crew:
         except ActorError as error:
             now = self.engine.now()
             kept = [ending for ending in endings if ending.lease.expires_at > now]
-            self._endings.extendleft(reversed(kept))
-            self._note_unstored(len(kept) - len(endings))
+            with self._lock:
+                self._endings.extendleft(reversed(kept))
+            self._note_stored(len(endings) - len(kept))
             logger.warning("%d ended tasks are not stored yet: %s", len(kept), error)
             for ending in endings:
                 if ending not in kept:
                     _note_stale(ending)
             return False
         except BaseException:  # their tasks are done again when the leases have ended
-            self._note_unstored(-len(endings))
+            self._note_stored(len(endings))
             raise
-        self._note_unstored(-len(endings))
-        for ending, taken in zip(endings, accepted, strict=True):
-            if not taken:
-                _note_stale(ending)
+        self._note_stored(len(endings))
+        if not all(accepted):
+            for ending, taken in zip(endings, accepted, strict=True):
+                if not taken:
+                    _note_stale(ending)
         return True
 
-    def _note_unstored(self, more: int) -> None:
-        with self.changed:
-            self._unstored += more
-            self.changed.notify_all()
+    def _note_stored(self, number: int) -> None:
+        with self._lock:
+            self._unstored -= number
+            self._bell.ring()
 
     # --- what is reported ------------------------------------------------------------------------------
 
@@ -278,8 +344,8 @@ class Crew:
         )
 
 
-def _key(message: TaskMessage) -> str:
-    return f"{message.queue}\0{message.id}"
+def _key(message: TaskMessage) -> tuple[str, str]:
+    return message.queue, message.id
 
 
 def _note_stale(ending: Ending) -> None:

@@ -1,32 +1,24 @@
-"""The other parts of a processor: each does one thing, over and over.
-
-A part outlives a storage that cannot be reached: it says so in the log and tries again in its next round.
-"""
+"""The parts of a processor that fetch, store and look after tasks."""
 
 from __future__ import annotations
 
-import heapq
-import time
-from typing import Any, ClassVar, Literal
+from typing import Any
 
-from ...messages.errors import ActorError, ErrorKind, TaskError
+from ...messages.errors import ErrorKind, TaskError
 from ...messages.message import Message
-from ..actor import Actor
-from ..background import TaskFailed, cancelled
 from ..handlers import handles
-from ..ref import ActorRef
-from ..timers import Timer
 from .crew import Crew, logger
 from .engine import Ending, Lease
+from .forwarder import ForwardAt
 from .limits import Admitted, Limiter
 from .options import plan
 from .outcome import after_failure, followed, text_for
-from .workers import EndRuns, StartRuns
+from .part import Part, WaitingPart
+from .workers import EndRuns
 
 __all__ = [
     "Aggregator",
     "Fetcher",
-    "Forwarder",
     "Heartbeater",
     "Janitor",
     "Recoverer",
@@ -37,82 +29,12 @@ __all__ = [
 
 WAIT_AT_MOST = 0.5
 """Seconds after which a part that waits looks up."""
-AFTER_ERROR = 1.0
-"""Seconds that a part waits at least after an error."""
+SIMULATED_LOOK = 0.05
+"""Seconds between two looks for news in a simulation."""
 PRESENCE_SECONDS = 2.0
 """How many rounds of the heartbeat a processor's report lasts."""
 AGGREGATE_AT_MOST = 7.0
 """Seconds between two looks at the groups."""
-
-
-class Round(Message[None]):
-    """Do it again."""
-
-
-class Part(Actor):
-    """Something that is done in rounds.
-
-    Args:
-        crew: what the parts of the processor share.
-    """
-
-    dispatcher: ClassVar[Literal["pool", "thread", "asyncio"]] = "thread"
-
-    def __init__(self, crew: Crew) -> None:
-        super().__init__()
-        self._crew = crew
-
-    def on_start(self) -> None:
-        """Begin with a round."""
-        self.continue_with(Round())
-
-    @handles
-    def round(self, _message: Round) -> None:
-        """One round, and the next one in a while."""
-        seconds = self._pause()
-        try:
-            self._do()
-        except ActorError as error:
-            if self._crew.closed:
-                return
-            logger.warning("%s: %s", self._cell.path, error)
-            seconds = max(seconds, AFTER_ERROR)
-        if not self._crew.closed:
-            self.after(seconds, Round())
-
-    def _pause(self) -> float:
-        raise NotImplementedError
-
-    def _do(self) -> None:
-        raise NotImplementedError
-
-    @property
-    def _queues(self) -> tuple[str, ...]:
-        return self._crew.order.names
-
-
-class WaitingPart(Part):
-    """Something that waits for news all the time: in the background, so that the actor itself is idle."""
-
-    @handles
-    def round(self, _message: Round) -> None:
-        """Begin to wait."""
-        self.spawn(self._wait)
-
-    @handles
-    def failed(self, message: TaskFailed) -> None:
-        """What waits has fallen: so does this incarnation, and the next one waits again."""
-        raise message.error
-
-    def _wait(self) -> None:
-        crew = self._crew
-        while not (cancelled() or crew.closed):
-            try:
-                self._do()
-            except ActorError as error:
-                if not crew.closed:
-                    logger.warning("%s: %s", self._cell.path, error)
-                    crew.wait_until_closed(AFTER_ERROR)
 
 
 class Fetcher(WaitingPart):
@@ -120,12 +42,11 @@ class Fetcher(WaitingPart):
 
     def _do(self) -> None:
         crew = self._crew
-        workers = crew.workers
         free = crew.free(WAIT_AT_MOST)
-        if not free or workers is None:
+        if not free:
             return
         if crew.limiter is not None:
-            self._take_limited(crew.limiter, workers, free)
+            self._take_limited(crew.limiter, free)
             return
         leases: list[Lease] = []
         try:
@@ -133,11 +54,11 @@ class Fetcher(WaitingPart):
         finally:
             runs = crew.begin(leases)
         if runs:
-            workers._cell.put_always(StartRuns(list(runs)))
+            crew.start(runs)
         else:
-            crew.engine.wait(self._queues, WAIT_AT_MOST)
+            self._wait_for_news(self._queues, WAIT_AT_MOST)
 
-    def _take_limited(self, limiter: Limiter, workers: ActorRef[Any], free: int) -> None:
+    def _take_limited(self, limiter: Limiter, free: int) -> None:
         """As many as the limits let begin; the others go back."""
         crew = self._crew
         admitted = Admitted([], [])
@@ -146,14 +67,21 @@ class Fetcher(WaitingPart):
         finally:
             runs = crew.begin([lease for lease, _ in admitted.leases], [at for _, at in admitted.leases])
         if runs:
-            workers._cell.put_always(StartRuns(list(runs)))
+            crew.start(runs)
         if admitted.endings:
             crew.put_back(admitted.endings)
             later = [ending.at for ending in admitted.endings if ending.how == "defer"]
             if later and crew.forwarder is not None:
                 crew.forwarder._cell.put_always(ForwardAt(later))
         elif not runs:
-            crew.engine.wait(limiter.open(self._queues), limiter.pause(self._queues, WAIT_AT_MOST))
+            self._wait_for_news(limiter.open(self._queues), limiter.pause(self._queues, WAIT_AT_MOST))
+
+    def _wait_for_news(self, queues: tuple[str, ...], seconds: float) -> None:
+        """In a simulation nobody may wait for the world outside: it looks now and then."""
+        if not self._crew.simulated:
+            self._crew.engine.wait(queues, seconds)
+        elif not self._crew.engine.wait(queues, 0.0):
+            self._crew.pause(min(seconds, SIMULATED_LOOK))
 
 
 class SyncNow(Message[None]):
@@ -201,64 +129,6 @@ class Heartbeater(Part):
         crew.engine.beat(crew.report(), PRESENCE_SECONDS * crew.settings.heartbeat)
 
 
-class ForwardAt(Message[None]):
-    """Tasks of this processor are due at these instants (unix seconds): before the next round, perhaps."""
-
-    instants: list[float]
-
-
-class ForwardNow(Message[None]):
-    """It is due."""
-
-
-class Forwarder(Part):
-    """Makes tasks pending whose time has come. Those that this processor deferred itself it does in time."""
-
-    def __init__(self, crew: Crew) -> None:
-        super().__init__(crew)
-        self._due: list[float] = []
-        self._timer: Timer | None = None
-
-    def on_start(self) -> None:
-        """Take orders."""
-        self._crew.forwarder = self.actor_ref
-        super().on_start()
-
-    @handles
-    def forward_at(self, message: ForwardAt) -> None:
-        """Note when to forward."""
-        for instant in message.instants:
-            heapq.heappush(self._due, instant)
-        self._set()
-
-    @handles
-    def forward_now(self, _message: ForwardNow) -> None:
-        """Forward, and wait for the next."""
-        now = self._crew.engine.now()
-        is_due = bool(self._due) and self._due[0] <= now
-        while self._due and self._due[0] <= now:
-            heapq.heappop(self._due)
-        try:
-            if is_due:
-                self._do()
-        except ActorError as error:  # the rounds try again
-            if not self._crew.closed:
-                logger.warning("%s: %s", self._cell.path, error)
-        self._set()
-
-    def _set(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        if self._due and not self._crew.closed:
-            self._timer = self.after(max(0.0, self._due[0] - self._crew.engine.now()), ForwardNow())
-
-    def _pause(self) -> float:
-        return self._crew.settings.forward
-
-    def _do(self) -> None:
-        self._crew.engine.forward(self._queues)
-
-
 class Recoverer(Part):
     """Finds attempts that others have let down: their tasks are tried again, or archived."""
 
@@ -302,10 +172,12 @@ class Subscriber(WaitingPart):
 
     def _do(self) -> None:
         crew = self._crew
-        self._after, ids = crew.engine.cancellations(self._after, WAIT_AT_MOST)
+        self._after, ids = crew.engine.cancellations(self._after, 0.0 if crew.simulated else WAIT_AT_MOST)
         runs = [run for run in crew.runs() if run.lease.message.id in ids]
         if runs and crew.workers is not None:
             crew.workers._cell.put_always(EndRuns(runs, "cancelled"))
+        if crew.simulated:
+            crew.pause(SIMULATED_LOOK)
 
 
 class Aggregator(Part):
@@ -333,7 +205,7 @@ class Aggregator(Part):
         if found is None:
             return
         set_id, messages = found
-        began = time.monotonic()
+        began = crew.clock()
         try:
             made = plan(settings.aggregate(group, messages), {"queue": queue}, crew.engine.now())
         except Exception:
@@ -341,5 +213,5 @@ class Aggregator(Part):
             logger.exception("%s: aggregate raised for group %r of queue %s", self._cell.path, group, queue)
             return
         if not crew.engine.drop_set(queue, set_id, made):
-            took = time.monotonic() - began
+            took = crew.clock() - began
             logger.error("%s: aggregating group %r took %.0f s; it is done again", self._cell.path, group, took)

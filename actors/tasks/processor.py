@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import ClassVar, Literal
@@ -18,8 +17,9 @@ from ..handlers import handles
 from ..service import ServiceActor
 from .crew import Crew
 from .engine import TaskEngine
+from .forwarder import Forwarder
 from .opening import DEFAULT_URL, VARIABLE, open_engine
-from .parts import Aggregator, Fetcher, Forwarder, Heartbeater, Janitor, Recoverer, Subscriber, Syncer
+from .parts import Aggregator, Fetcher, Heartbeater, Janitor, Recoverer, Subscriber, Syncer
 from .router import TaskProcessor, TaskRouter
 from .settings import ProcessorSettings
 from .workers import EndRuns, Workers
@@ -87,7 +87,7 @@ class Processor(ServiceActor[TaskEngine]):
     def _own_parts(self) -> list[Part]:
         runtime = self._cell.runtime
         identity = socket.gethostname(), os.getpid(), runtime.new_urn().rpartition(":")[2]
-        crew = self._crew = Crew(self._backend, self._router, self._settings, identity, runtime.random)
+        crew = self._crew = Crew(self._backend, self._router, self._settings, identity, runtime)
         parts = [
             Part("syncer", Syncer, (crew,)),
             Part("heartbeater", Heartbeater, (crew,)),
@@ -128,9 +128,9 @@ class Processor(ServiceActor[TaskEngine]):
             if not crew.wait_until_idle(self._settings.shutdown_timeout) and crew.workers is not None:
                 crew.workers._cell.put_always(EndRuns(list(crew.runs()), "shutdown"))
                 crew.wait_until_idle(REQUEUE_SECONDS)
-            until = time.monotonic() + REQUEUE_SECONDS
-            while not crew.store_endings() and time.monotonic() < until:
-                crew.wait_until_closed(STORE_AGAIN)
+            until = crew.clock() + REQUEUE_SECONDS
+            while not crew.store_endings() and crew.clock() < until:
+                crew.pause(STORE_AGAIN)
             with suppress(ActorError):  # it is shown for a few seconds more
                 crew.engine.leave(crew.report().id)
         super().on_stop()

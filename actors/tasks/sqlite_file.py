@@ -24,7 +24,7 @@ MEMORY: Final = ":memory:"
 
 BUSY_TIMEOUT: Final = 5.0
 """Seconds to wait for another process's lock on the file."""
-LOOK_EVERY: Final = 0.02
+LOOK_EVERY: Final = 0.003
 """Seconds between two looks whether another process has written. Writes of this one are told at once."""
 
 _encoder = msgspec.msgpack.Encoder()

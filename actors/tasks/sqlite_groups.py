@@ -9,8 +9,8 @@ from typing import Final
 from ...messages.errors import TaskError
 from ...messages.tasks import TaskMessage
 from .options import NewTask
-from .sqlite_attempts import store
 from .sqlite_file import SqliteFile, decode
+from .sqlite_tasks import store
 
 __all__ = ["SqliteGroups"]
 

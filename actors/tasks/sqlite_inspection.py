@@ -10,8 +10,9 @@ import msgspec
 from ...messages.errors import ErrorKind, TaskNotFound, TaskRefused
 from ...messages.tasks import TaskInfo, TaskState
 from .engine import QueueInfo
-from .sqlite_attempts import TOTAL, release, to_archive, to_pending
+from .sqlite_endings import TOTAL
 from .sqlite_file import SqliteFile, decode, encode, info_of
+from .sqlite_tasks import release, to_archive, to_pending
 
 __all__ = ["SqliteInspection"]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
-import time
 from typing import Any, ClassVar, Literal
 
 from ...messages.errors import ErrorKind, TaskError
@@ -13,16 +12,15 @@ from ...messages.message import Message
 from .. import killing
 from ..actor import Actor
 from ..background import BackgroundTask
-from ..channel import Channel
 from ..handlers import handles
 from ..reasons import ActorKilled, WorkCancelled
 from .context import as_result
-from .crew import Crew, Run
+from .crew import Crew, Run, StartRuns
 from .engine import Ending
 from .following import hands_on
 from .router import invoke
 
-__all__ = ["EndRuns", "StartRuns", "Why", "Workers"]
+__all__ = ["EndRuns", "Why", "Workers"]
 
 LOOK_EVERY = 0.1
 """Seconds between two looks whether an attempt has passed its deadline."""
@@ -30,12 +28,6 @@ STRIKE_AGAIN, STRIKE_RARELY = 0.005, 0.5
 """Seconds between two tries to interrupt a handler where it may be interrupted, at first and in the long run."""
 
 Why = Literal["cancelled", "deadline", "lease", "shutdown"]
-
-
-class StartRuns(Message[None]):
-    """Make these attempts."""
-
-    runs: list[Any]
 
 
 class EndRuns(Message[None]):
@@ -53,6 +45,7 @@ class Slot:
     """A place where one ``def`` handler runs at a time, on a thread of its own."""
 
     def __init__(self) -> None:
+        self.lock = threading.Lock()
         self.run: Run | None = None
         self.task: BackgroundTask[None] | None = None
         self.doomed = False
@@ -72,11 +65,11 @@ class Workers(Actor):
     def __init__(self, crew: Crew) -> None:
         super().__init__()
         self._crew = crew
-        self._inbox: Channel[Run] = Channel(crew.settings.workers)
         self._slots: set[Slot] = set()
 
     def on_start(self) -> None:
         """Take orders. What an earlier incarnation was at is requeued: its handlers ended with it."""
+        self._crew.has_slots = False
         self._requeue(self._crew.runs())
         self._crew.workers = self.actor_ref
         self.every(LOOK_EVERY, Look())
@@ -94,7 +87,7 @@ class Workers(Actor):
                 run.work = self.spawn(self._await_handler, run)
             else:
                 self._fill_slots()
-                self._inbox.put(run)
+                self._crew.work.put_all([run])
 
     @handles
     def end_runs(self, message: EndRuns) -> None:
@@ -105,7 +98,7 @@ class Workers(Actor):
     @handles
     def look(self, _message: Look) -> None:
         """End what has passed its deadline."""
-        now = time.monotonic()
+        now = self._crew.clock()
         for run in self._crew.runs():
             if run.due <= now:
                 self._end(run, "deadline")
@@ -150,17 +143,20 @@ class Workers(Actor):
             slot = Slot()
             self._slots.add(slot)
             slot.task = self.spawn(self._work, slot)
+        self._crew.has_slots = True
 
     def _work(self, slot: Slot) -> None:
         """Run one handler after the other, until the slot is given up."""
         slot.thread_id = threading.get_ident()
+        crew = self._crew
         try:
-            for run in self._inbox:
+            while True:
+                run = crew.work.take()
                 slot.run = run
                 run.work = slot
-                if not run.context.cancelled and self._crew.holds(run):
+                if not run.context.cancelled and crew.holds(run):
                     self._call_handler(run)
-                with self._crew.changed:
+                with slot.lock:
                     slot.run = None
                     if slot.doomed:
                         return
@@ -182,12 +178,11 @@ class Workers(Actor):
             if self._crew.claim(run):
                 self._crew.fail(run, error)
         else:
-            if self._crew.claim(run):
-                self._crew.end(ending)
+            self._crew.finish(run, ending)
 
     def _doom(self, slot: Slot, run: Run) -> None:
         """Have the handler interrupted that runs in a slot, and the slot not used again."""
-        with self._crew.changed:
+        with slot.lock:
             if slot.run is not run:
                 return
             slot.doomed = True
@@ -218,8 +213,7 @@ class Workers(Actor):
             if self._crew.claim(run):
                 self._crew.fail(run, error)
         else:
-            if self._crew.claim(run):
-                self._crew.end(ending)
+            self._crew.finish(run, ending)
 
 
 def _done(run: Run, result: object) -> Ending:
