@@ -158,6 +158,8 @@ def test_sdist_unpacks_into_one_folder_and_holds_the_licence(built: Path) -> Non
 NOT_AT_IMPORT = (
     "aio_pika",
     "asyncpg",
+    "cronsim",
+    "google",
     "hypothesis",
     "pika",
     "psycopg",
@@ -195,6 +197,7 @@ BACKENDS = (
     (re.compile(r"\.rabbitmq\."), {"pika"}),
     (re.compile(r"\.postgres"), {"psycopg", "psycopg_pool"}),
     (re.compile(r"\.redis|\.(cache|lock)\.(scripts|listening)$"), {"redis"}),
+    (re.compile(r"\.tasks\.redis\."), {"google"}),
 )
 """Modules that are imported when a URL asks for what they do, and their client libraries."""
 

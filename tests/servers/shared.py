@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlencode, urlsplit
 from uuid import uuid4
@@ -51,18 +52,32 @@ TOOL_FOLDERS = ("/usr/local/sbin", "/usr/sbin")
 
 
 LEFT_BEHIND = 6 * 3600
-"""Seconds after which no run can still be using what it made: a run that was killed removed nothing."""
+"""Seconds after which no run elsewhere can still be using what it made: a run that was killed removed nothing."""
 
 
 def new_name(separator: str) -> str:
-    """A name that nobody else has, and that says when it was given."""
-    return separator.join(["understudy", str(int(time.time())), uuid4().hex])
+    """A name that nobody else has, and that says when it was given, and by which process."""
+    numbers = [int(time.time()), _process_numbers(), os.getpid()]
+    return separator.join(["understudy", *map(str, numbers), uuid4().hex[:12]])
 
 
-def is_old(name: str) -> bool:
+def is_left_behind(name: str) -> bool:
     """Whether it is a name of ours, from a run that cannot be going on any more."""
-    given = re.fullmatch(r"understudy[-_](\d{10})[-_][0-9a-f]{32}", name)
-    return given is not None and time.time() - int(given[1]) > LEFT_BEHIND
+    given = re.fullmatch(r"understudy[-_](\d{10})[-_](\d+)[-_](\d+)[-_][0-9a-f]{12}", name)
+    if given is None:
+        return False
+    at, numbers, process = map(int, given.groups())
+    if numbers and numbers == _process_numbers():
+        return not Path("/proc", str(process)).exists()
+    return time.time() - at > LEFT_BEHIND
+
+
+def _process_numbers() -> int:
+    """What says whose process numbers are meant: a container has its own. 0: that is not known here."""
+    try:
+        return Path("/proc/self/ns/pid").stat().st_ino
+    except OSError:
+        return 0
 
 
 # --- the running servers ------------------------------------------------------------------------------------
@@ -80,6 +95,7 @@ class VirtualHosts:
         self._url, self._control = url, control
         self._made: list[str] = []
         self._free: list[str] = []
+        self._used: list[str] = []
 
     def take(self) -> str:
         """The URL of a virtual host that is empty and that nobody has had."""
@@ -87,22 +103,36 @@ class VirtualHosts:
             self.make()
         return f"{self._url}/{self._free.pop()}"
 
+    def give_back(self, url: str) -> None:
+        """Have it removed when the next ones are made.
+
+        Each keeps files open, of which a server may have a thousand; one that runs short lets nobody connect.
+        """
+        self._used.append(url.rpartition("/")[2])
+
     def make(self) -> None:
         """Have some ready."""
-        names = [new_name("-") for _ in range(10)]
-        rights = 'rabbit_auth_backend_internal:set_permissions(<<"guest">>, V, <<".*">>, <<".*">>, <<".*">>, A)'
-        self._for_each(names, f"rabbit_vhost:add(V, A), {rights}")
-        self._made += names
-        self._free += names
+        self._free = [new_name("-") for _ in range(10)]
+        self._replace(self._used, self._free)
 
     def remove(self) -> None:
-        """Remove all that were made, and what runs left behind that were killed."""
-        left_behind = [name for name in self._control("list_vhosts", "name").split() if is_old(name)]
-        self._for_each(self._made + left_behind, "rabbit_vhost:delete(V, A)")
+        """Remove all that there are, and what runs left behind that were killed."""
+        left_behind = [name for name in self._control("list_vhosts", "name").split() if is_left_behind(name)]
+        self._replace(self._made + left_behind, [])
 
-    def _for_each(self, names: list[str], act: str) -> None:
-        quoted = ", ".join(f'<<"{name}">>' for name in names)
-        self._control("eval", f'[begin A = <<"tests">>, {act} end || V <- [{quoted}]].')
+    def _replace(self, old: list[str], new: list[str]) -> None:
+        rights = 'rabbit_auth_backend_internal:set_permissions(<<"guest">>, V, <<".*">>, <<".*">>, <<".*">>, A)'
+        self._control(
+            "eval",
+            f'A = <<"tests">>, [rabbit_vhost:delete(V, A) || V <- {_erlang(old)}],'
+            f" [begin rabbit_vhost:add(V, A), {rights} end || V <- {_erlang(new)}].",
+        )
+        self._made = [name for name in self._made if name not in old] + new
+        self._used = [name for name in self._used if name not in old]
+
+
+def _erlang(names: list[str]) -> str:
+    return "[" + ", ".join(f'<<"{name}">>' for name in names) + "]"
 
 
 def _rabbitmqctl(*arguments: str) -> str:
@@ -133,8 +163,10 @@ def virtual_hosts() -> Iterator[VirtualHosts]:
                 unavailable(f"{error}; {reason}")
             server = stack.enter_context(PrivateRabbitMQ())
             hosts = VirtualHosts(server.url, server.control)
-        yield hosts
-        hosts.remove()
+        try:
+            yield hosts
+        finally:
+            hosts.remove()
 
 
 @pytest.fixture(scope="session")
@@ -145,9 +177,11 @@ def amqp_vhosts() -> Iterator[VirtualHosts]:
 
 
 @pytest.fixture
-def amqp_url(amqp_vhosts: VirtualHosts) -> str:
+def amqp_url(amqp_vhosts: VirtualHosts) -> Iterator[str]:
     """The URL of an empty virtual host of the running RabbitMQ."""
-    return with_options(amqp_vhosts.take())
+    url = amqp_vhosts.take()
+    yield with_options(url)
+    amqp_vhosts.give_back(url)
 
 
 def with_options(url: str, **options: float) -> str:
@@ -170,7 +204,7 @@ def postgres_url() -> Iterator[str]:
     name = new_name("_")
     with connection:
         for (left_behind,) in connection.execute("SELECT datname FROM pg_database").fetchall():
-            if is_old(left_behind):
+            if is_left_behind(left_behind):
                 connection.execute(SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(Identifier(left_behind)))
         connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
         yield urlsplit(POSTGRES)._replace(path=f"/{name}").geturl()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
 from collections.abc import Iterator
 from urllib.parse import urlsplit
 from uuid import uuid4
@@ -11,9 +13,10 @@ import pytest
 import redis
 from psycopg.sql import SQL, Identifier
 
+from . import shared
 from .availability import REQUIRED, unavailable
 from .private import PrivateRabbitMQ
-from .shared import AMQP, LEFT_BEHIND, POSTGRES, is_old, new_name, virtual_hosts
+from .shared import AMQP, LEFT_BEHIND, POSTGRES, VirtualHosts, is_left_behind, new_name, virtual_hosts
 
 
 @pytest.mark.parametrize("again", [False, True])
@@ -24,13 +27,40 @@ def test_each_test_has_a_database_of_its_own(postgres_url: str, again: bool) -> 
         connection.execute("CREATE TABLE mine (id int)")
 
 
-def test_only_what_a_run_of_long_ago_made_counts_as_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("time.time", lambda: 1_800_000_000.0)
-    names = [new_name("-"), new_name("_")]
-    assert not any(map(is_old, names))
-    monkeypatch.setattr("time.time", lambda: 1_800_000_000.0 + LEFT_BEHIND + 1)
-    assert all(map(is_old, names))
-    assert not any(map(is_old, ["/", "test", "understudy", "understudy-old", f"my-{names[0]}"]))
+def test_what_a_run_made_that_is_over_counts_as_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    ours = [new_name("-"), new_name("_")]
+    assert not any(map(is_left_behind, ours))
+    over = subprocess.Popen(["true"])
+    over.wait()
+    monkeypatch.setattr("os.getpid", lambda: over.pid)
+    assert is_left_behind(new_name("-"))
+    assert is_left_behind(new_name("_"))
+    assert not any(map(is_left_behind, ["/", "test", "understudy", "understudy-old", f"my-{ours[0]}"]))
+
+
+def test_what_a_run_on_another_machine_made_counts_as_left_behind_after_hours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes cannot be seen from here."""
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(shared, "_process_numbers", lambda: 7)
+        theirs = [new_name("-"), new_name("_")]
+    assert not any(map(is_left_behind, theirs))
+    now = time.time()
+    monkeypatch.setattr("time.time", lambda: now + LEFT_BEHIND + 1)
+    assert all(map(is_left_behind, theirs))
+
+
+def test_virtual_hosts_that_were_given_back_go_when_others_are_made() -> None:
+    """A server that kept them all would run out of open files, and then let nobody connect."""
+    told: list[str] = []
+    hosts = VirtualHosts("amqp://host", lambda *arguments: told.append(arguments[-1]) or "")
+    taken = [hosts.take() for _ in range(10)]
+    for url in taken[:9]:
+        hosts.give_back(url)
+    hosts.take()
+    removed = told[-1].partition("]")[0]
+    assert [url.rpartition("/")[2] in removed for url in taken] == [True] * 9 + [False]
+    hosts.remove()
+    assert taken[9].rpartition("/")[2] in told[-1].partition("]")[0]
 
 
 def test_a_database_that_a_killed_run_left_behind_is_removed(request: pytest.FixtureRequest) -> None:
@@ -38,7 +68,7 @@ def test_a_database_that_a_killed_run_left_behind_is_removed(request: pytest.Fix
         connection = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=60)
     except psycopg.OperationalError as error:
         unavailable(f"no PostgreSQL: {error}")
-    name = f"understudy_1000000000_{uuid4().hex}"
+    name = f"understudy_1000000000_0_1_{uuid4().hex[:12]}"
     with connection:
         connection.execute(SQL("CREATE DATABASE {}").format(Identifier(name)))
         request.getfixturevalue("postgres_url")
