@@ -257,7 +257,7 @@ CATALOGUE: tuple[Entry, ...] = (
           "No message type is registered under this name.",
           "Check the name; import the module that registers it."),
     Entry(K.TYPE_DUPLICATE, e.CodecError, 500, NO,
-          "The wire name is taken by another message type.",
+          "The wire name is taken by another message type, or its first word by the services' messages.",
           "Choose another name: names are shared by everything that one process registers."),
     Entry(K.TYPE_UNREGISTERED, e.CodecError, 500, NO,
           "The message's type has no wire name.",

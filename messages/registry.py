@@ -17,6 +17,7 @@ from .suggest import did_you_mean
 
 M = TypeVar("M", bound=Message[object])
 
+_OWN = f"{__package__}."
 _WIRE_NAME = r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*"
 MAX_NAME = 255
 """How many characters a wire name may have: as many as AMQP's short strings."""
@@ -24,6 +25,9 @@ MAX_NAME = 255
 
 SERVICES = ("broker", "cache", "errorlog", "lock", "mutator", "notifications")
 """The modules here that register messages."""
+
+PREFIXES = ("broker", "cache", "errorlog", "lock", "notif")
+"""What their names begin with. Nobody else's may, whether or not those modules have been imported yet."""
 
 
 class WireRegistry:
@@ -59,7 +63,8 @@ class WireRegistry:
 
         Raises:
             CodecError: `codec.type.invalid` for a name of another form, or what is not a message type;
-                `codec.type.duplicate` if the name belongs to another type, or the type has another name.
+                `codec.type.duplicate` if the name belongs to another type, the type has another name, or the name
+                begins as those of the services' messages do (`lock.`, `notif.` …).
         """
         if not isinstance(name, str) or len(name) > MAX_NAME or not re.fullmatch(_WIRE_NAME, name):
             raise CodecError(
@@ -78,6 +83,13 @@ class WireRegistry:
             raise CodecError(
                 f"{name!r} cannot name {repr_of(message_type, 300)}, which is not a Message type",
                 kind=ErrorKind.TYPE_INVALID,
+            )
+        prefix = name.partition(".")[0]
+        if self._is_reserved(prefix) and not f"{message_type.__module__}.".startswith(_OWN):
+            raise CodecError(
+                f"the wire name {name!r} of {_path(message_type)}: names that begin with {prefix!r} are those of "
+                "understudy's own messages, choose another first word",
+                kind=ErrorKind.TYPE_DUPLICATE,
             )
         holder = self._find_type(name)
         if holder not in (None, message_type):
@@ -135,6 +147,9 @@ class WireRegistry:
     def __contains__(self, name: object) -> bool:
         return isinstance(name, str) and (self._find_type(name) is not None or name in self.names())
 
+    def _is_reserved(self, prefix: str) -> bool:
+        return self._parent is not None and self._parent._is_reserved(prefix)
+
     def _find_type(self, name: str) -> type[Message[object]] | None:
         found = self._types.get(name)
         return self._parent._find_type(name) if found is None and self._parent else found
@@ -146,6 +161,9 @@ class WireRegistry:
 
 class _DefaultRegistry(WireRegistry):
     """Knows the services' messages, too, whose modules are imported when somebody asks for what is not there."""
+
+    def _is_reserved(self, prefix: str) -> bool:
+        return prefix in PREFIXES
 
     def names(self) -> list[str]:
         for service in SERVICES:

@@ -29,6 +29,7 @@ from understudy.messages import (
     ProduceNotif,
     Publish,
     StoreNotifEvent,
+    WireRegistry,
     decode,
     decode_named,
     default_registry,
@@ -36,7 +37,7 @@ from understudy.messages import (
     encode_named,
     reply_type_of,
 )
-from understudy.messages.registry import SERVICES
+from understudy.messages.registry import PREFIXES, SERVICES
 
 SAMPLE = (
     b'{"id":"unqie-id0","receiver_info":"1","action_data":{"pid":200.4},"actioner_info":"2",'
@@ -179,3 +180,50 @@ def test_every_module_that_registers_messages_is_known_to_the_registry() -> None
     folder = Path(messages.__file__).parent
     registering = {file.stem for file in folder.glob("*.py") if "\n@register(" in file.read_text(encoding="utf-8")}
     assert registering == set(SERVICES)
+
+
+def test_the_reserved_first_words_are_those_of_our_own_names() -> None:
+    assert {name.partition(".")[0] for name in default_registry.names()} >= set(PREFIXES)
+    ours = {
+        name
+        for name in default_registry.names()
+        if default_registry.type_of(name).__module__.startswith(f"{messages.__name__}.")
+    }
+    assert {name.partition(".")[0] for name in ours} == set(PREFIXES)
+
+
+@pytest.mark.parametrize("registry", ["default_registry", "WireRegistry(default_registry)"])
+@pytest.mark.parametrize("imported_before", [False, True])
+@pytest.mark.parametrize("name", ["lock.acquire", "notif.of_ours"])
+def test_a_name_like_the_services_own_is_refused_where_it_is_given_away(
+    name: str, imported_before: bool, registry: str
+) -> None:
+    """Whatever has been imported by then; else it would be the import of the service that failed, far away."""
+    program = (
+        f"{'import understudy.messages.lock' if imported_before else ''}\n"
+        "from understudy.messages import CodecError, Message, WireRegistry, default_registry\n"
+        "try:\n"
+        f"    @{registry}.register({name!r})\n"
+        "    class Mine(Message[None]):\n"
+        "        pass\n"
+        "except CodecError as error:\n"
+        "    print(error.kind, '|', error)\n"
+        "import understudy.messages.lock, understudy.messages.mutator\n"
+        "print(default_registry.type_of('lock.acquire').__name__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.stderr == ""
+    refusal, acquire = done.stdout.splitlines()
+    assert refusal.startswith("codec.type.duplicate | ")
+    assert repr(name.partition(".")[0]) in refusal
+    assert "Mine" in refusal
+    assert acquire == "AcquireLock"
+
+
+def test_a_registry_apart_from_ours_may_use_any_name() -> None:
+    class Mine(Message[None]):
+        """Of nobody else's concern."""
+
+    registry = WireRegistry()
+    registry.register("lock.acquire")(Mine)
+    assert registry.type_of("lock.acquire") is Mine
