@@ -439,7 +439,9 @@ def close(cell: Cell, reason: ExitReason) -> None:
         for place in places.values():
             close(place, place.reason)
         tell_watchers(cell, reason)
-    if cell.parent is not None and cell.runtime.events.wanted(ActorStopped):
+    # The supervisor of a service's parts has no name of its own: its end, with every life of the service, is no stop.
+    named = cell.parent is not None and (cell.name != "" or not cell.parent.path)
+    if named and cell.runtime.events.wanted(ActorStopped):
         cell.runtime.events.publish(ActorStopped(path=cell.path, reason=str(reason)))
 
 

@@ -15,6 +15,7 @@ from understudy.actors.events import (
     ActorCrashed,
     ActorRestarted,
     ActorStarted,
+    ActorStopped,
     ChildStartFailed,
     Event,
     HandlerAbandoned,
@@ -195,3 +196,17 @@ def test_a_backend_without_a_server_has_no_connection_to_watch() -> None:
     with ActorSystem("connection") as system:
         system.spawn(Cache, "memory://", name="cache")
         assert paths(system) == ["cache"]
+
+
+def test_a_service_that_crashes_has_not_stopped(system: ActorSystem, server: FakeServer) -> None:
+    """Its parts end with each life of it, without a word of their own: they have no name beside its own."""
+    heard = Heard(system)
+    service = system.lookup("shop/service")
+    service.tell(Break())
+    heard.wait_for(ActorRestarted, "shop/service")
+    assert service.ask(Hello(), timeout=PATIENCE) == "hello"
+    assert len(heard.of(ActorCrashed, "shop/service")) == 1
+    assert heard.of(ActorStopped, "shop/service") == []
+    assert len(heard.of(ActorStopped, "shop/service/connection")) == 1
+    assert service.stop(timeout=PATIENCE)
+    assert len(heard.of(ActorStopped, "shop/service")) == 1
