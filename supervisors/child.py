@@ -151,12 +151,12 @@ class Child(ChildSpec):
         args: positional arguments of the constructor.
         kwargs: keyword arguments of the constructor.
 
-    The others are those of ``ChildSpec``.
+    The others are those of ``ChildSpec``. Its ``repr`` leaves the arguments out: passwords stand in URLs.
     """
 
     actor: type[Actor] | Callable[..., Actor]
-    args: tuple[Any, ...] = ()
-    kwargs: Mapping[str, Any] = field(default_factory=dict)
+    args: tuple[Any, ...] = field(default=(), repr=False)
+    kwargs: Mapping[str, Any] = field(default_factory=dict, repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -60,7 +60,7 @@ class DynamicSupervisor(SupervisorSpec):
 
     name: str | None = "dynamic"
     max_children: int | None = None
-    extra_arguments: tuple[Any, ...] = ()
+    extra_arguments: tuple[Any, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -63,6 +63,9 @@ class StartChild(Message[StartedChild]):
     args: tuple[Any, ...] = ()
     kwargs: dict[str, Any] | None = None
 
+    def __repr__(self) -> str:
+        return f"StartChild({self.spec!r})"  # without the arguments, as that of the spec
+
 
 class TerminateChild(Message[None]):
     """Stop a child and do not restart it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import dataclasses
 import pickle
@@ -20,6 +21,8 @@ from understudy import (
     Supervisor,
     TaskSupervisor,
 )
+from understudy.supervisors.requests import StartChild
+from understudy.supervisors.working import Job
 
 from .bank import Account
 
@@ -73,3 +76,20 @@ def test_declarations_are_copied_as_every_dataclass_is(declared: Any) -> None:
     assert copy.deepcopy(declared) == declared
     assert dataclasses.replace(declared) == declared
     assert pickle.loads(pickle.dumps(declared)) == declared
+
+
+def test_what_children_are_started_with_is_not_shown() -> None:
+    """Arguments hold URLs, and those hold passwords; what shows a declaration goes to logs."""
+    secret = "amqp://ada:hunter2@host/"
+    child = Child(Account, (secret,), {"balance": secret}, name="account")
+    shown = [
+        child,
+        Supervisor("tree", [child]),
+        DynamicSupervisor("dynamic", extra_arguments=(secret,)),
+        StartChild(child, (secret,), {"balance": secret}),
+        Job(print, (secret,), {"balance": secret}, contextvars.copy_context(), None),
+    ]
+    assert [each for each in shown if "hunter2" in repr(each)] == []
+    assert repr(child).startswith("Child(name='account', ")
+    assert "Account" in repr(child)
+    assert "Account" in repr(shown[3])
