@@ -9,6 +9,7 @@ import pykka
 from pykka.messages import _ActorStop as ActorStop
 
 from ..messages.errors import IncarnationFenced, UnhandledMessage
+from ..messages.message import Message
 from . import execution, lifecycle
 from .cell import RUNNING, STARTING, Cell, ending
 from .future import Future
@@ -141,9 +142,11 @@ class Actor(Spawning, pykka.Actor):
             return super().on_receive(message)
         known = sorted(kind.__name__ for kind in self._table.handlers)
         path = self._cell.path
+        what = f"has no handler for {type(message).__name__}; it handles: {', '.join(known) or 'nothing'}"
+        if isinstance(message, type) and issubclass(message, Message):
+            what = f"was sent the class {message.__name__}, not a message: write {message.__name__}(…)"
         raise UnhandledMessage(
-            f"{path} ({type(self).__name__}) has no handler for {type(message).__name__}; it handles: "
-            f"{', '.join(known) or 'nothing'}",
+            f"{path} ({type(self).__name__}) {what}",
             actor=path,
             incarnation=self._cell.incarnation,
             target=path,

@@ -21,7 +21,7 @@ from .timers import Timer
 if TYPE_CHECKING:
     from .execution import Party
 
-__all__ = ["Future"]
+__all__ = ["Future", "not_answered"]
 
 T = TypeVar("T")
 ExcInfo = tuple[type[BaseException] | None, BaseException | None, TracebackType | None]
@@ -155,14 +155,10 @@ class Future(pykka.Future[T]):
         """Fail with ``AskTimeout`` at ``deadline`` (the target's clock), unless an outcome comes before."""
         target = self.target
         assert target is not None
-        path = target.path
 
         def expire() -> None:
             if not self.done:
-                error = AskTimeout(
-                    "no reply before the deadline", actor=path, target=path, verb="ask", message_type=message_type
-                )
-                self.try_fail(error)
+                self.try_fail(not_answered(target, None, message_type))
 
         timer = target.runtime.timers.add(Timer(deadline, expire))
         self.on_done(timer.cancel)
@@ -270,5 +266,18 @@ class Future(pykka.Future[T]):
             finally:
                 self._forget(wake)
         if not arrived and self._outcome is None:
-            path = "" if target is None else target.path
-            raise AskTimeout(f"{timeout} seconds", actor=path, target=path, verb="ask")
+            raise not_answered(target, timeout)
+
+
+def not_answered(who: Party | None, timeout: float | None, message_type: str = "") -> AskTimeout:
+    """The error for who waited in vain.
+
+    Args:
+        who: did not answer; None if nobody knows.
+        timeout: seconds that were waited; None: until the deadline.
+        message_type: what was asked.
+    """
+    path = "" if who is None else who.path
+    what = "nothing came" if not path else f"{path} did not answer {message_type}".rstrip()
+    when = "before the deadline" if timeout is None else f"within {round(timeout, 3):g} seconds"
+    return AskTimeout(f"{what} {when}", actor=path, target=path, verb="ask", message_type=message_type)

@@ -170,7 +170,8 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
         Args:
             message: what to say; for a ``Message[R]`` the reply is an ``R``.
             block: False returns a ``Future``; ``await`` it in a coroutine.
-            timeout: seconds until the ask fails; None: no limit of its own. Below 0 is as 0: it has passed already.
+            timeout: seconds until the ask fails; None, the default: no limit of its own (``ActorSystem.ask`` has
+                one). Below 0 is as 0: it has passed already.
             method: the dotted name that an error carries instead of the calling function's.
 
         Raises:
@@ -224,8 +225,9 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
 
     def _ask_and_wait(self, message: Any, deadline: float | None, future: Future[Any]) -> Any:
         cell = self._cell
-        cell.put(Request(message, future, deadline))
-        return running.await_reply(future, None if deadline is None else max(0.0, deadline - cell.runtime.clock()))
+        request = Request(message, future, deadline)
+        cell.put(request)
+        return running.await_reply(cell, request, future)
 
     def _refuse_for_ever(self, message: Any, here: Party | None) -> None:
         """Refuse what could never be answered, whoever waits for whom."""

@@ -18,7 +18,7 @@ from ..messages.errors import ActorError, AskTimeout, Refusal, UnhandledMessage
 from . import execution, killing, lifecycle
 from .answers import handler_failed, is_due
 from .cell import CLOSED, RUNNING, Cell, ending
-from .future import Future
+from .future import Future, not_answered
 from .reasons import NORMAL, ActorKilled
 from .request import Request
 
@@ -157,14 +157,14 @@ def assist(cell: Cell, request: Request[Any], here: execution.Party | None) -> A
     fenced = cell.actor is not actor
     leave(cell, actor)
     if request.reply_to is not None:  # the reply was deferred, or came already
-        return await_reply(request.reply_to, _remaining(cell, request))
+        return await_reply(cell, request, request.reply_to)
     if fenced:
         raise handler_failed(cell, message, ActorKilled())
     return value
 
 
-def await_reply(future: Future[Any], timeout: float | None) -> Any:
-    """Wait for the reply to a blocking ask (seconds). Who gives up says so: a reply that comes later is refused.
+def await_reply(cell: Cell, request: Request[Any], future: Future[Any]) -> Any:
+    """Wait for the reply to a blocking ask. Who gives up says so: a reply that comes later is refused.
 
     Else whoever answers would believe that the answer had arrived; a lock, for one, would be held by nobody.
 
@@ -173,16 +173,16 @@ def await_reply(future: Future[Any], timeout: float | None) -> Any:
         ActorKilled, WorkCancelled: whoever waits was ended by force.
         Exception: what the future was failed with.
     """
+    timeout = None if request.deadline is None else max(0.0, request.deadline - cell.runtime.clock())
     try:
         return future.get(timeout=timeout)
     except BaseException as error:
-        if future.try_set(None) or not isinstance(error, AskTimeout):
+        given_up = future.try_set(None)
+        if not isinstance(error, AskTimeout):
             raise
-        return future.get(timeout=0)  # it came at the last moment
-
-
-def _remaining(cell: Cell, request: Request[Any]) -> float | None:
-    return None if request.deadline is None else max(0.0, request.deadline - cell.runtime.clock())
+        if given_up:
+            raise not_answered(cell, timeout, type(request.message).__name__) from None
+        return future.get(timeout=0)  # it came at the last moment, or is this very error
 
 
 def leave(cell: Cell, actor: Any) -> None:

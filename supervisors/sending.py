@@ -123,8 +123,8 @@ class Sending:
             target: a path, or a reference.
             message: what to say; the reply to a ``Message[R]`` is an ``R``.
             block: False returns a ``Future`` at once; its errors come when it is read.
-            timeout: seconds until it fails with ``actor.mailbox.timeout``; None for no limit. Below 0 is as 0: it
-                has passed already.
+            timeout: seconds until it fails with ``actor.mailbox.timeout``; 5 unless told otherwise, None for no
+                limit. Below 0 is as 0: it has passed already.
             method: the dotted name that an error carries instead of the calling function's.
 
         Raises:

@@ -19,6 +19,7 @@ from understudy import (
     Future,
     SpecInvalid,
     TaskSupervisor,
+    UnhandledMessage,
 )
 
 from .bank import Account, Balance, Deposit, Gate, Wait
@@ -159,3 +160,37 @@ def test_an_actor_started_as_in_pykka_takes_the_times_that_pykka_takes() -> None
                     ref.ask(Balance(), timeout=bad)
     finally:
         assert ref.stop(timeout=True)
+
+
+@pytest.mark.parametrize(
+    ("timeout", "shown"), [(0.0, "0 seconds"), (0.012345678, "0.012 seconds"), (0.1 + 0.2, "0.3 seconds")]
+)
+def test_a_time_out_says_who_did_not_answer_what_within_which_time(
+    bank: ActorSystem, gate: Gate, timeout: float, shown: str
+) -> None:
+    """In numbers that people read: what is left of a deadline has fifteen digits."""
+    account = bank.spawn(Account, name="account")
+    account.tell(Wait(gate))
+    assert gate.entered.wait(60)
+    with pytest.raises(AskTimeout) as caught:
+        bank.ask("account", Balance(), timeout=timeout)
+    assert str(caught.value).startswith("account did not answer Balance within 0")
+    assert str(caught.value).endswith(" seconds")
+    assert len(str(caught.value)) <= len("account did not answer Balance within 0.012 seconds")
+    later = account.ask(Balance(), block=False)
+    with pytest.raises(AskTimeout, match=f"account did not answer within {shown}$"):
+        later.get(timeout=timeout)
+    with pytest.raises(AskTimeout, match=f"nothing came within {shown}$"):
+        Future[int]().get(timeout=timeout)
+    expiring = account.ask(Balance(), block=False, timeout=timeout)
+    with pytest.raises(AskTimeout, match=r"account did not answer Balance before the deadline$"):
+        expiring.get(timeout=60)
+
+
+def test_a_class_in_the_place_of_a_message_is_recognised(bank: ActorSystem) -> None:
+    """What everybody forgets once: the brackets."""
+    account = bank.spawn(Account, name="account")
+    with pytest.raises(UnhandledMessage, match=r"was sent the class Balance, not a message: write Balance\(…\)$"):
+        account.ask(Balance)
+    with pytest.raises(UnhandledMessage, match=r"no handler for int; it handles: Balance"):
+        account.ask(1)
