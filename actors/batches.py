@@ -47,7 +47,7 @@ async def _finish(cell: Cell, actor: Any, requests: list[Request[Any]], work: Co
 
 def _take(cell: Cell, message_types: frozenset[type], handler: object, wanted: int) -> list[Request[Any]]:
     """Take what waits of the types and of those derived from them, oldest first; the rest stays, in its order."""
-    handlers = cell.handlers.handlers
+    find, adopt = cell.handlers.handlers.get, cell.handlers.adopt
     taken: list[Request[Any]] = []
     left: list[Any] = []
     queue = cell.queue
@@ -60,7 +60,7 @@ def _take(cell: Cell, message_types: frozenset[type], handler: object, wanted: i
             break
         request = item if type(item) is Request else None
         kind = type(item if request is None else request.message)
-        if kind not in message_types and handlers.get(kind) is not handler:
+        if kind not in message_types and (find(kind) or adopt(kind)) is not handler:
             left.append(item)
         elif request is None:
             taken.append(Request(item))

@@ -162,6 +162,9 @@ def build_table(actor_class: type[Actor]) -> HandlerTable:
         where = f"{actor_class.__qualname__}.{name}"
         _check_callable(method, where)
         declared_types = _message_types(declared, where, declaration, namespaces)
+        batch = declaration.batch_size
+        # One for all types of a union: what belongs into the same batch is known by having the same handler.
+        handler = method if batch is None else batch_handler(method, frozenset(declared_types), batch)
         for message_type in declared_types:
             if message_type in owners:
                 raise HandlerDeclarationError(
@@ -171,11 +174,9 @@ def build_table(actor_class: type[Actor]) -> HandlerTable:
                 )
             owners[message_type] = name
             table.has_async |= inspect.iscoroutinefunction(method)
-            if declaration.batch_size is None:
-                table.handlers[message_type] = method
-            else:
+            table.handlers[message_type] = handler
+            if batch is not None:
                 table.batched.add(message_type)
-                table.handlers[message_type] = batch_handler(method, frozenset(declared_types), declaration.batch_size)
     return table
 
 

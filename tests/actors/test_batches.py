@@ -301,3 +301,35 @@ def test_a_batch_of_several_types_keeps_their_order(system: ActorSystem) -> None
     leave.set()
     assert [future.get(timeout=PATIENCE) for future in futures] == [1, 1, 1, 1]
     assert ref._cell.actor.log == [[("Row", 0), ("Mark", 1), ("Mark", 2), ("Row", 3)]]
+
+
+class RedRow(Row):
+    """One of the rows."""
+
+
+class BigMark(Mark):
+    """One of the marks."""
+
+
+@pytest.mark.parametrize("seen_before", [False, True])
+@pytest.mark.parametrize(
+    "order", [[Row, BigMark, Mark, RedRow], [BigMark, RedRow, Row, Mark], [RedRow, BigMark, RedRow, Row]]
+)
+def test_derived_types_come_in_the_order_in_which_they_were_sent(
+    system: ActorSystem, order: list[Any], seen_before: bool
+) -> None:
+    """Whichever member of the union they are derived from, and whether or not the actor has had one before."""
+    ref: ActorRef[Any] = system.spawn(type("Fresh", (Ledger,), {}))
+    if seen_before:
+        for kind in set(order):
+            ref.ask(kind(0), timeout=PATIENCE)
+    ref._cell.actor.log.clear()
+    entered, leave = threading.Event(), threading.Event()
+    ref.tell(Hold(entered, leave))
+    wait(entered)
+    for number, kind in enumerate(order[:-1]):
+        ref.tell(kind(number))
+    last = ref.ask(order[-1](len(order) - 1), block=False)
+    leave.set()
+    last.get(timeout=PATIENCE)
+    assert ref._cell.actor.log == [[(kind.__name__, number) for number, kind in enumerate(order)]]
