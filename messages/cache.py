@@ -88,7 +88,7 @@ class CacheFetch(Message[Any]):
 
     key: str
     maker: str
-    """The path of the actor that makes the value."""
+    """The path of the actor that makes the value; another one than the cache."""
     request: Message[Any]
     """What that actor is asked."""
     expires: Expiry | None = None

@@ -17,6 +17,7 @@ from ...messages.cache import (
 )
 from ...messages.errors import ActorError, CacheError, ErrorKind
 from ...messages.message import Message
+from ...messages.redact import repr_of
 from ..embedded import Embedded
 from ..handlers import handles, handles_batch
 from ..request import Request
@@ -79,6 +80,8 @@ class Cache(ServiceActor[CacheBackend]):
     def fetch(self, message: CacheFetch) -> None:
         """Read a value, or have it made; answered later."""
         self._check(message)
+        if self._is_itself(message.maker):
+            raise self._refusal(message, f"maker={repr_of(message.maker)} is this cache, which would wait for itself")
         request = self.defer_reply()
         flight = self._flights.get(message.key)
         if flight is None:
@@ -110,6 +113,12 @@ class Cache(ServiceActor[CacheBackend]):
         if isinstance(kept, CacheError) and kept.kind is ErrorKind.CACHE_REQUEST_INVALID:
             outcome = kept  # it is no value that could be read again
         self._land(flight, outcome)
+
+    def _is_itself(self, path: str) -> bool:
+        try:
+            return self.lookup(path) == self.actor_ref
+        except ActorError:
+            return False
 
     def _fly(self, flight: Flight) -> None:
         """Answer if the value is there; else have it made, unless somebody else does that."""

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from ...messages.errors import ErrorKind, StorageError
@@ -74,6 +75,18 @@ def _tidy(statement: str) -> str:
     return textwrap.dedent(statement).strip()
 
 
-def migration_failed(text: str, cause: Exception | None = None) -> StorageError:
+@contextmanager
+def saying_where(database: str) -> Iterator[None]:
+    """Have the errors for what is wrong with a schema begin with the name of its database."""
+    failed: StorageError
+    try:
+        yield
+        return
+    except StorageError as error:
+        failed = migration_failed(f"{database}: {error}", error.__cause__)
+    raise failed from failed.__cause__
+
+
+def migration_failed(text: str, cause: BaseException | None = None) -> StorageError:
     """The error for what is wrong with a schema."""
     return StorageError(text, kind=ErrorKind.MIGRATION_FAILED, cause=cause)

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Sequence
 from typing import Final
 
-from .migrations import Migration, migration_failed, missing_steps, script
+from .migrations import Migration, migration_failed, missing_steps, saying_where, script
 
 SQLITE: Final[tuple[Migration, ...]] = (
     Migration(
@@ -81,23 +81,33 @@ def migrate_sqlite(db: sqlite3.Connection, steps: Sequence[Migration] = SQLITE) 
         The numbers of the steps that were applied.
 
     Raises:
-        StorageError: `storage.migration.failed`: a step failed, was edited since, or is not known here.
+        StorageError: `storage.migration.failed`: a step failed, was edited since, or is not known here; or the table
+            of what was applied is somebody else's.
         sqlite3.Error: The database cannot be written at all.
     """
+    ((_, _, path), *_) = db.execute("PRAGMA database_list")
     db.execute("BEGIN IMMEDIATE")
     try:
-        db.execute(_TABLE)
-        applied = {
-            number: (name, digest) for number, name, digest in db.execute("SELECT number, name, digest FROM migrations")
-        }
-        missing = missing_steps(applied, steps)
-        for step in missing:
-            _apply(db, step)
+        with saying_where(path or ":memory:"):
+            db.execute(_TABLE)
+            missing = missing_steps(_applied(db), steps)
+            for step in missing:
+                _apply(db, step)
         db.execute("COMMIT")
     finally:
         if db.in_transaction:
             db.execute("ROLLBACK")
     return [step.number for step in missing]
+
+
+def _applied(db: sqlite3.Connection) -> dict[int, tuple[str, str]]:
+    try:
+        found = db.execute("SELECT number, name, digest FROM migrations").fetchall()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:  # the file's fault, not the statement's
+            raise
+        raise migration_failed(f"the table migrations is another program's: {error}", error) from error
+    return {number: (name, digest) for number, name, digest in found}
 
 
 def _apply(db: sqlite3.Connection, step: Migration) -> None:

@@ -9,7 +9,7 @@ from typing import Final
 import psycopg
 
 from ....messages.errors import StorageError
-from ..migrations import Migration, migration_failed, missing_steps, script
+from ..migrations import Migration, migration_failed, missing_steps, saying_where, script
 from .connection import Target
 
 __all__ = ["POSTGRES", "bring_up_to_date", "migrate_postgres", "postgres_script"]
@@ -98,19 +98,21 @@ def migrate_postgres(db: psycopg.Connection, steps: Sequence[Migration] = POSTGR
         The numbers of the steps that were applied.
 
     Raises:
-        StorageError: `storage.migration.failed`: a step failed, was edited since, or is not known here.
+        StorageError: `storage.migration.failed`: a step failed, was edited since, or is not known here; or the table
+            of what was applied is somebody else's.
         psycopg.Error: The database cannot be reached, or not be written at all.
     """
-    if not missing_steps(_applied(db), steps):
-        return []
-    with db.transaction():
-        db.execute("SELECT set_config('lock_timeout', %s, TRUE)", (LOCK_TIMEOUT,))
-        db.execute("SELECT pg_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
-        db.execute(_TABLE)
-        missing = missing_steps(_applied(db), steps)
-        for step in missing:
-            _apply(db, step)
-    return [step.number for step in missing]
+    with saying_where(f"postgresql://{db.info.host}:{db.info.port}/{db.info.dbname}"):
+        if not missing_steps(_applied(db), steps):
+            return []
+        with db.transaction():
+            db.execute("SELECT set_config('lock_timeout', %s, TRUE)", (LOCK_TIMEOUT,))
+            db.execute("SELECT pg_advisory_xact_lock(%s)", (ADVISORY_LOCK,))
+            db.execute(_TABLE)
+            missing = missing_steps(_applied(db), steps)
+            for step in missing:
+                _apply(db, step)
+        return [step.number for step in missing]
 
 
 def bring_up_to_date(target: Target) -> list[int]:
@@ -138,7 +140,11 @@ def postgres_script(steps: Sequence[Migration] = POSTGRES) -> str:
 def _applied(db: psycopg.Connection) -> dict[int, tuple[str, str]]:
     if db.execute("SELECT to_regclass('understudy_migrations')").fetchone() == (None,):
         return {}
-    found = db.execute("SELECT number, name, digest FROM understudy_migrations")
+    try:
+        found = db.execute("SELECT number, name, digest FROM understudy_migrations").fetchall()
+    except (psycopg.errors.UndefinedColumn, psycopg.errors.WrongObjectType) as error:
+        text = f"the table understudy_migrations is another program's: {error.diag.message_primary}"
+        raise migration_failed(text, error) from error
     return {number: (name, digest) for number, name, digest in found}
 
 

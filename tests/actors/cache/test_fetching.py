@@ -10,7 +10,16 @@ import pytest
 
 from understudy import Actor, ActorSystem, handles
 from understudy.actors.cache.actor import Cache
-from understudy.messages import ActorError, CacheError, CacheFetch, CacheGet, CacheRemaining, Message, UnknownActor
+from understudy.messages import (
+    ActorError,
+    CacheError,
+    CacheFetch,
+    CacheGet,
+    CacheRemaining,
+    CacheSet,
+    Message,
+    UnknownActor,
+)
 
 PATIENCE = 60.0
 
@@ -142,3 +151,14 @@ def test_a_process_that_died_while_making_it_is_replaced(redis_url: str, redis_p
                 making.get(timeout=PATIENCE)
             first.gate.set()
         assert second.fetch("second").get(timeout=PATIENCE) == "second"
+
+
+def test_a_cache_does_not_make_a_value_itself(stage: Stage) -> None:
+    """It would wait for itself; it is said at once, whether the value is there or not."""
+    for _ in range(2):
+        with pytest.raises(CacheError, match=r"maker='cache'") as caught:
+            stage.cache.ask(CacheFetch("key", "cache", CacheFetch("key", "maker", Make(1))), timeout=PATIENCE)
+        assert caught.value.kind == "cache.request.invalid"
+        assert not caught.value.response.retryable
+        stage.cache.ask(CacheSet("key", 1))
+    assert stage.cache.incarnation == 1

@@ -87,6 +87,29 @@ def test_an_edited_migration_and_one_of_a_later_version_are_refused(db: psycopg.
         migrate_postgres(db, (POSTGRES[0], edited, *POSTGRES[2:], later))
 
 
+def test_a_table_that_is_in_the_way_is_said_with_the_database_that_has_it(
+    db: psycopg.Connection, postgres_url: str
+) -> None:
+    db.execute("CREATE TABLE notifs (a INT)")
+    name = postgres_url.rpartition("/")[2]
+    for bring_up in (lambda: migrate(postgres_url), lambda: PostgresStore(postgres_url)):
+        with pytest.raises(StorageError, match=rf"{name}: .*\"notifs\" already exists") as caught:
+            bring_up()
+        assert caught.value.kind == "storage.migration.failed"
+        assert not caught.value.response.retryable
+
+
+def test_a_table_of_migrations_that_is_somebody_elses_is_no_reason_to_try_again(
+    db: psycopg.Connection, postgres_url: str
+) -> None:
+    db.execute("CREATE TABLE understudy_migrations (version TEXT)")
+    with pytest.raises(StorageError, match=r"understudy_migrations") as caught:
+        migrate(postgres_url)
+    assert caught.value.kind == "storage.migration.failed"
+    assert not caught.value.response.retryable
+    assert tables(db) == {"understudy_migrations"}
+
+
 def test_of_many_that_migrate_at_once_one_does_the_work(postgres_url: str) -> None:
     with ThreadPoolExecutor(8) as threads:
         applied = [each.result() for each in [threads.submit(migrate, postgres_url) for _ in range(8)]]

@@ -4,6 +4,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import given
 
 from understudy.actors.mutator.actor import Mutator
+from understudy.actors.mutator.migrating import migrate
 from understudy.actors.mutator.migrations import Migration
 from understudy.actors.mutator.sqlite import SqliteStore
 from understudy.actors.mutator.sqlite_migrations import SQLITE, migrate_sqlite
@@ -296,3 +298,20 @@ def test_any_order_of_batches_agrees_with_a_dictionary(steps: list[Any]) -> None
             assert [row.nid for row in found] == [row.id for row in mine][:10]
     finally:
         store.close()
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [("notifs (a INT)", "notifs already exists"), ("migrations (version TEXT)", "no such column: number")],
+)
+def test_a_table_that_is_in_the_way_is_said_with_the_file_that_has_it(tmp_path: Path, table: str, says: str) -> None:
+    path = str(tmp_path / "store.db")
+    with closing(sqlite3.connect(path)) as db:
+        db.execute(f"CREATE TABLE {table}")
+    for bring_up in (lambda: migrate(f"sqlite:///{path}"), lambda: SqliteStore(path)):
+        with pytest.raises(StorageError) as caught:
+            bring_up()
+        assert caught.value.kind == "storage.migration.failed"
+        assert not caught.value.response.retryable
+        assert path in str(caught.value)
+        assert says in str(caught.value)
