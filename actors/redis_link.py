@@ -347,10 +347,9 @@ class RedisLink:
         except BaseException:
             server.drop(connection)  # what may still come belongs to nobody
             raise
-        if self.closed:
-            server.drop(connection)
-        else:
-            server.keep(connection)
+        server.keep(connection)
+        if self.closed:  # by another thread, which may have dropped what was kept before this one was
+            server.drop_kept()
         return replies
 
     def check(self) -> None:

@@ -69,7 +69,7 @@ class RedisInspection(RedisConnection):
     def tasks(self, queue: str, state: TaskState, page: int = 1, size: int = 30, group: str = "") -> list[TaskInfo]:
         """See ``TaskEngine.tasks``."""
         prefix, now, first = self._known(queue), self._now(), (page - 1) * size
-        found = self._run(lua.LIST, [prefix], state.value, first, first + size - 1, group)
+        found = self._run(lua.LIST, [prefix], str(state), first, first + size - 1, group)
         return [
             show(queue, task_id.decode("utf-8", "replace"), state, _score(score), blob, result, now)
             for task_id, score, blob, result in _in_fours(found)
@@ -131,7 +131,7 @@ class RedisInspection(RedisConnection):
             now = self._now()
             instants = (int(now * 1e9), int(now), int(now) - ARCHIVE_SECONDS)
             at_once = min(MANAGE_AT_ONCE, most - managed)
-            number = self._run(lua.MANAGE_ALL, [prefix], what, state.value, group, at_once, *instants)
+            number = self._run(lua.MANAGE_ALL, [prefix], what, str(state), group, at_once, *instants)
             managed += number
             if number < at_once:
                 break

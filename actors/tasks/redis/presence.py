@@ -88,6 +88,8 @@ class RedisPresence(RedisConnection):
         if after is None:
             place = _Place(self._subscribe())
             self._places.append(place)
+            if self._link.closed:  # by another thread, which may not have seen this one
+                place.leave()
             return place, []
         place = after
         with place.using:

@@ -1,6 +1,7 @@
-"""A processor in a process of its own, for tests that kill, stop and end it: ``python chaos_worker.py DATABASE LOG``.
+"""A processor in a process of its own, for tests that kill, stop and end it: ``python chaos_worker.py URL LOG``.
 
-Each handler writes the task's id and its process to the log before it returns. Leases last a second here.
+Each handler writes the task's id and its process to the log before it returns. Leases last a second here; in Redis,
+which has whole seconds, up to two.
 """
 
 from __future__ import annotations
@@ -11,14 +12,20 @@ import time
 
 from understudy import ActorSystem, Child, Processor, ProcessorSettings, RawTask, Supervisor, TaskContext, TaskRouter
 from understudy.actors.tasks import sqlite_attempts
+from understudy.actors.tasks.redis import attempts as redis_attempts
 
-LEASE = 1.0
 CONCURRENCY = 4
 
 
-def main(database: str, log_path: str) -> int:
+def lease_of(url: str) -> float:
+    """How long a lease lasts at most."""
+    return 1.0 if url.startswith("sqlite:") else 2.0
+
+
+def main(url: str, log_path: str) -> int:
     """Process tasks until a signal says otherwise."""
-    setattr(sqlite_attempts, "LEASE_SECONDS", LEASE)  # noqa: B010 -- checkers see a constant that is not exported
+    attempts = sqlite_attempts if url.startswith("sqlite:") else redis_attempts
+    setattr(attempts, "LEASE_SECONDS", lease_of(url))  # noqa: B010 -- checkers see a constant that is not exported
     log = os.open(log_path, os.O_CREAT | os.O_APPEND | os.O_WRONLY)
     router = TaskRouter()
 
@@ -47,7 +54,7 @@ def main(database: str, log_path: str) -> int:
         shutdown_timeout=0.3,
         retry_delay=lambda *_: 0.0,
     )
-    processor = Child(Processor, (router, f"sqlite:///{database}", settings), name="processor")
+    processor = Child(Processor, (router, url, settings), name="processor")
     return ActorSystem.serve("chaos", Supervisor("tasks", children=[processor]))
 
 

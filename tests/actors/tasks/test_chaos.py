@@ -8,17 +8,19 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from understudy.actors.tasks.opening import open_engine
 from understudy.actors.tasks.options import plan
-from understudy.actors.tasks.sqlite import SqliteEngine
 from understudy.messages.tasks import RawTask, TaskState
 
-from .chaos_worker import CONCURRENCY, LEASE
-from .stage import eventually
+from ...servers.private import PrivateRedis
+from .chaos_worker import CONCURRENCY, lease_of
+from .stage import eventually, url_of
 
 WORKER = Path(__file__).with_name("chaos_worker.py")
 RECOVER = 0.2
@@ -28,12 +30,13 @@ GRACE = 5.0
 
 
 class Field:
-    """A database of tasks, and processes that work on it."""
+    """Queues of tasks, and processes that work on them."""
 
-    def __init__(self, folder: Path) -> None:
-        self.database, self.log = folder / "tasks.db", folder / "log"
+    def __init__(self, url: str, folder: Path) -> None:
+        self.url, self.log = url, folder / "log"
         self.log.touch()
-        self.engine = SqliteEngine(str(self.database))
+        self.engine = open_engine(url)
+        self.lease = lease_of(url)
         self.processes: list[subprocess.Popen[bytes]] = []
 
     def put(self, kind: str, count: int, payload: bytes = b"", **options: Any) -> None:
@@ -44,7 +47,7 @@ class Field:
         self.engine.enqueue(tasks)
 
     def work(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, str(WORKER), str(self.database), str(self.log)]
+        command = [sys.executable, str(WORKER), self.url, str(self.log)]
         self.processes.append(subprocess.Popen(command))
         return self.processes[-1]
 
@@ -56,15 +59,21 @@ class Field:
         return self.engine.queue_info("default").sizes
 
 
-@pytest.fixture
-def field(tmp_path: Path) -> Iterator[Field]:
-    field = Field(tmp_path)
+@contextmanager
+def fought_over(url: str, folder: Path) -> Iterator[Field]:
+    field = Field(url, folder)
     yield field
     for process in field.processes:
         if process.poll() is None:
             process.kill()
         process.wait(10.0)
     field.engine.close()
+
+
+@pytest.fixture
+def field(place: Path | str, tmp_path: Path) -> Iterator[Field]:
+    with fought_over(url_of(place), tmp_path) as field:
+        yield field
 
 
 def test_no_task_is_lost_when_processors_are_killed(field: Field) -> None:
@@ -87,7 +96,24 @@ def test_no_task_is_lost_when_processors_are_killed(field: Field) -> None:
     assert len(counted) == TASKS
     assert counted.total() - TASKS <= KILLS * CONCURRENCY
     assert stranded <= KILLS * CONCURRENCY
-    assert took < LEASE + RECOVER + 1.0 + 10.0, "the rest of the work included"
+    assert took < field.lease + RECOVER + 1.0 + 10.0, "the rest of the work included"
+
+
+def test_no_task_is_lost_when_redis_is_killed(private_redis: PrivateRedis, tmp_path: Path) -> None:
+    """SIGKILL, twice, and a restart from its log of writes: processors go on, and tell what they could not."""
+    restarts = 2
+    with fought_over(private_redis.url, tmp_path) as field:
+        field.put("quick", TASKS)
+        for _ in range(2):
+            field.work()
+        for number in range(1, restarts + 1):
+            assert eventually(lambda number=number: len(field.lines()) >= number * TASKS // 4)  # type: ignore[misc]
+            private_redis.kill()
+            private_redis.start()
+        assert eventually(lambda: field.engine.queue_info("default").size == 0)
+        counted = Counter(task_id for task_id, _ in field.lines())
+        assert len(counted) == TASKS
+        assert counted.total() - TASKS <= restarts * 2 * CONCURRENCY
 
 
 def test_a_killed_processors_tasks_are_recovered_in_time(field: Field) -> None:
@@ -100,7 +126,7 @@ def test_a_killed_processors_tasks_are_recovered_in_time(field: Field) -> None:
     first.kill()
     killed_at = time.monotonic()
     assert eventually(lambda: len(field.lines()) == 2 * CONCURRENCY)
-    assert time.monotonic() - killed_at < LEASE + RECOVER + 1.0
+    assert time.monotonic() - killed_at < field.lease + RECOVER + 1.0
     assert {pid for _, pid in field.lines()[CONCURRENCY:]} == {second.pid}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from understudy.messages.errors import TaskError
 from understudy.messages.tasks import RawTask, TaskMessage
 
 from .conftest import NOON, Client, Clock
-from .stage import PATIENCE, staged
+from .stage import PATIENCE, engine_at, staged
 
 BEFORE = Previous("a", "t", "default")
 
@@ -216,9 +217,11 @@ def router(seen: Seen) -> TaskRouter:
     return router
 
 
-def test_each_step_of_a_chain_has_the_result_of_the_one_before(tmp_path: Path, router: TaskRouter, seen: Seen) -> None:
+def test_each_step_of_a_chain_has_the_result_of_the_one_before(
+    place: Path | str, router: TaskRouter, seen: Seen
+) -> None:
     """Through several queues, and though no result is kept."""
-    with staged(tmp_path, router, queues={"default": 1, "sums": 1}) as stage:
+    with staged(place, router, queues={"default": 1, "sums": 1}) as stage:
         info = stage.tasks.chain(Add(1), [Add(2), {"queue": "default"}], Add(3), RawTask("then"))
         assert (info.queue, info.state) == ("sums", "pending")
         assert seen.has("then")
@@ -227,9 +230,9 @@ def test_each_step_of_a_chain_has_the_result_of_the_one_before(tmp_path: Path, r
     assert (found.value, found.type, found.queue, found.error) == (6, "task:add", "sums", "")
 
 
-def test_what_a_handler_wrote_is_handed_on(tmp_path: Path, router: TaskRouter, seen: Seen) -> None:
+def test_what_a_handler_wrote_is_handed_on(place: Path | str, router: TaskRouter, seen: Seen) -> None:
     """Where it returned nothing."""
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.put("w", "writes", on_success=RawTask("then"))
         assert seen.has("then")
     found = seen.found["then"]
@@ -237,9 +240,9 @@ def test_what_a_handler_wrote_is_handed_on(tmp_path: Path, router: TaskRouter, s
     assert (found.value, found.id) == ({"a": 1}, "w")
 
 
-def test_what_follows_a_failure_knows_its_error(tmp_path: Path, router: TaskRouter, seen: Seen) -> None:
+def test_what_follows_a_failure_knows_its_error(place: Path | str, router: TaskRouter, seen: Seen) -> None:
     """What was to follow its success does not."""
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.put("f", "fails", on_failure=[RawTask("then"), {"task_id": "n"}], on_success=RawTask("fails"))
         assert seen.has("then")
         assert stage.ends("n", "gone")
@@ -249,9 +252,9 @@ def test_what_follows_a_failure_knows_its_error(tmp_path: Path, router: TaskRout
     assert found.error == "0xFFF6 task.handler.failed: SkipRetry: no use"
 
 
-def test_nothing_follows_a_task_that_is_revoked(tmp_path: Path, router: TaskRouter, seen: Seen) -> None:
+def test_nothing_follows_a_task_that_is_revoked(place: Path | str, router: TaskRouter, seen: Seen) -> None:
     """It is neither done nor failed."""
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.put("r", "revoked", on_failure=RawTask("then"), on_success=RawTask("then"))
         assert seen.has("revoked")
         assert stage.ends("r", "gone")
@@ -259,32 +262,25 @@ def test_nothing_follows_a_task_that_is_revoked(tmp_path: Path, router: TaskRout
     assert "then" not in seen.found
 
 
-def test_an_attempt_that_was_let_down_for_good_is_followed(tmp_path: Path, router: TaskRouter, seen: Seen) -> None:
+def test_an_attempt_that_was_let_down_for_good_is_followed(place: Path | str, router: TaskRouter, seen: Seen) -> None:
     """By whoever recovers it."""
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         stage.engine.pause("default")
         stage.put("gone", "t", max_retry=0, on_failure=RawTask("then"))
-    engine = stage_engine(tmp_path)
+    engine = engine_at(place, lambda: time.time() - 60)
     engine.unpause("default")
     ((lease),) = engine.dequeue(["default"], 1)
-    engine._db.execute("UPDATE task_tasks SET score = 0")
     engine.close()
-    with staged(tmp_path, router):
+    with staged(place, router):
         assert seen.has("then")
     found = seen.found["then"]
     assert found is not None
     assert (found.id, "task.lease.expired" in found.error) == (lease.message.id, True)
 
 
-def stage_engine(folder: Path) -> Any:
-    from understudy.actors.tasks.sqlite import SqliteEngine
-
-    return SqliteEngine(str(folder / "tasks.db"))
-
-
-def test_a_chain_may_be_one_of_a_batch(tmp_path: Path, router: TaskRouter, seen: Seen) -> None:
+def test_a_chain_may_be_one_of_a_batch(place: Path | str, router: TaskRouter, seen: Seen) -> None:
     """It is a task with options like any other."""
-    with staged(tmp_path, router) as stage:
+    with staged(place, router) as stage:
         outcomes = stage.tasks.distribute_batch([chain(RawTask("writes"), RawTask("then")), DistributeTask(Add(1))])
         assert [str(getattr(outcome, "state", outcome)) for outcome in outcomes] == ["pending", "pending"]
         assert seen.has("then")

@@ -18,7 +18,7 @@ from understudy.messages.errors import SpecInvalid
 from understudy.messages.tasks import RawTask
 
 from .conftest import NOON, Client, Clock
-from .stage import PATIENCE, eventually, staged
+from .stage import PATIENCE, eventually, staged, url_of
 
 EVERY = 0.5
 
@@ -148,15 +148,15 @@ class Log:
 @pytest.mark.parametrize(("limit", "tasks"), [(Rate(5, per=1.0), 8), (Rate(200, per=1.0), 60)])
 @pytest.mark.parametrize("key", ["queue:default", "t"])
 def test_processors_together_begin_no_more_than_the_limit_lets(
-    tmp_path: Path, key: str, limit: Rate, tasks: int
+    place: Path | str, key: str, limit: Rate, tasks: int
 ) -> None:
     """Two of them on the same queues; none of the tasks uses up a retry, and the last is done in time."""
     log = Log()
     router = TaskRouter()
     router.add("t", log.note)
     with (
-        staged(tmp_path, router, limits={key: limit}) as stage,
-        staged(tmp_path, router, limits={key: limit}),
+        staged(place, router, limits={key: limit}) as stage,
+        staged(place, router, limits={key: limit}),
     ):
         began = time.monotonic()
         for number in range(tasks):
@@ -170,13 +170,13 @@ def test_processors_together_begin_no_more_than_the_limit_lets(
     assert sorted(name for name, _ in log.began) == sorted(str(number) for number in range(tasks))
 
 
-def test_a_limited_type_does_not_hold_up_the_others_of_its_queue(tmp_path: Path) -> None:
+def test_a_limited_type_does_not_hold_up_the_others_of_its_queue(place: Path | str) -> None:
     """They go before it."""
     log = Log()
     router = TaskRouter()
     router.add("slow", log.note)
     router.add("quick", log.note)
-    with staged(tmp_path, router, limits={"slow": Rate(1, per=600.0)}) as stage:
+    with staged(place, router, limits={"slow": Rate(1, per=600.0)}) as stage:
         for number in range(5):
             stage.put(f"s{number}", "slow", f"slow{number}".encode())
         for number in range(5):
@@ -186,13 +186,13 @@ def test_a_limited_type_does_not_hold_up_the_others_of_its_queue(tmp_path: Path)
     assert sorted(name for name, _ in log.began) == ["quick0", "quick1", "quick2", "quick3", "quick4", "slow0"]
 
 
-def test_a_limited_queue_keeps_its_tasks_pending_and_in_order(tmp_path: Path) -> None:
+def test_a_limited_queue_keeps_its_tasks_pending_and_in_order(place: Path | str) -> None:
     """And does not hold up other queues."""
     log = Log()
     router = TaskRouter()
     router.add("t", log.note)
     settings: dict[str, Any] = {"limits": {"queue:slow": Rate(1, per=600.0)}, "queues": {"slow": 9, "default": 1}}
-    with staged(tmp_path, router, **settings) as stage:
+    with staged(place, router, **settings) as stage:
         for number in range(5):
             stage.put(f"s{number}", payload=f"slow{number}".encode(), queue="slow")
         for number in range(5):
@@ -204,16 +204,16 @@ def test_a_limited_queue_keeps_its_tasks_pending_and_in_order(tmp_path: Path) ->
     assert len(log.began) == 6
 
 
-def test_tasks_that_are_held_in_hand_are_given_back_by_a_stop(tmp_path: Path) -> None:
+def test_tasks_that_are_held_in_hand_are_given_back_by_a_stop(place: Path | str) -> None:
     """Those that were to begin in a moment, too."""
     log = Log()
     router = TaskRouter()
     router.add("t", log.note)
-    with staged(tmp_path, router, limits={"t": Rate(20)}, shutdown_timeout=0.0) as stage:
+    with staged(place, router, limits={"t": Rate(20)}, shutdown_timeout=0.0) as stage:
         for number in range(40):
             stage.put(f"t{number}", payload=b"t")
         assert log.has(3)
-    engine = open_engine(f"sqlite:///{tmp_path}/tasks.db")
+    engine = open_engine(url_of(place))
     sizes = engine.queue_info("default").sizes
     engine.close()
     assert sum(sizes.values()) == 40 - len(log.began)
