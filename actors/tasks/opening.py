@@ -16,6 +16,8 @@ from .engine import TaskEngine
 __all__ = ["DEFAULT_URL", "VARIABLE", "open_engine"]
 
 VARIABLE: Final = "UNDERSTUDY_TASKS_URL"
+SIMULATED_START: Final = 1_704_067_200.0
+"""When simulations begin: 2024 in UTC."""
 DEFAULT_URL: Final = "sqlite:///understudy.db"
 
 
@@ -47,9 +49,10 @@ def _sqlite(rest: str, embedded: Embedded, clock: Callable[[], float]) -> TaskEn
     from .sqlite import SharedSqliteEngine, SqliteEngine
     from .sqlite_file import MEMORY
 
+    now = wall_clock(clock)
     if path == MEMORY:
-        return embedded.server("tasks", MEMORY, SharedSqliteEngine, SharedSqliteEngine.end)
-    return SqliteEngine(path)
+        return embedded.server("tasks", MEMORY, lambda: SharedSqliteEngine(now), SharedSqliteEngine.end)
+    return SqliteEngine(path, now)
 
 
 def _redis(scheme: str, rest: str, embedded: Embedded, clock: Callable[[], float]) -> TaskEngine:
@@ -61,3 +64,8 @@ def _redis(scheme: str, rest: str, embedded: Embedded, clock: Callable[[], float
     except ImportError as error:
         raise missing_client("tasks", scheme, "tasks") from error
     return RedisEngine(wanted)
+
+
+def wall_clock(clock: Callable[[], float]) -> Callable[[], float]:
+    """Unix seconds that go as the system's clock does: in a simulation from a fixed instant on."""
+    return time.time if clock is time.monotonic else lambda: SIMULATED_START + clock()

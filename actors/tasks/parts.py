@@ -29,7 +29,7 @@ __all__ = [
 
 WAIT_AT_MOST = 0.5
 """Seconds after which a part that waits looks up."""
-SIMULATED_LOOK = 0.05
+SIMULATED_LOOK = 0.5
 """Seconds between two looks for news in a simulation."""
 PRESENCE_SECONDS = 2.0
 """How many rounds of the heartbeat a processor's report lasts."""

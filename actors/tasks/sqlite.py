@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
+
 from .sqlite_attempts import SqliteAttempts
 from .sqlite_file import MEMORY
 from .sqlite_groups import SqliteGroups
@@ -31,8 +34,8 @@ class SqliteEngine(SqliteAttempts, SqliteGroups, SqliteInspection, SqliteLimits,
 class SharedSqliteEngine(SqliteEngine):
     """The engine in memory: it is gone with its one connection, so all actors of a system share that one."""
 
-    def __init__(self) -> None:
-        super().__init__(MEMORY)
+    def __init__(self, now: Callable[[], float] = time.time) -> None:
+        super().__init__(MEMORY, now)
 
     def close(self) -> None:
         """One of its actors has ended; the others go on."""

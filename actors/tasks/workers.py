@@ -24,6 +24,8 @@ __all__ = ["EndRuns", "Why", "Workers"]
 
 LOOK_EVERY = 0.1
 """Seconds between two looks whether an attempt has passed its deadline."""
+SIMULATED_LOOK = 0.5
+"""The same in a simulation, where each look is a step."""
 STRIKE_AGAIN, STRIKE_RARELY = 0.005, 0.5
 """Seconds between two tries to interrupt a handler where it may be interrupted, at first and in the long run."""
 
@@ -72,7 +74,7 @@ class Workers(Actor):
         self._crew.has_slots = False
         self._requeue(self._crew.runs())
         self._crew.workers = self.actor_ref
-        self.every(LOOK_EVERY, Look())
+        self.every(SIMULATED_LOOK if self._crew.simulated else LOOK_EVERY, Look())
 
     @handles
     def start_runs(self, message: StartRuns) -> None:
