@@ -52,7 +52,12 @@ def test_what_a_run_on_another_machine_made_counts_as_left_behind_after_hours(mo
 def test_virtual_hosts_that_were_given_back_go_when_others_are_made() -> None:
     """A server that kept them all would run out of open files, and then let nobody connect."""
     told: list[str] = []
-    hosts = VirtualHosts("amqp://host", lambda *arguments: told.append(arguments[-1]) or "")
+
+    def control(*arguments: str) -> str:
+        told.append(arguments[-1])
+        return ""
+
+    hosts = VirtualHosts("amqp://host", control)
     taken = [hosts.take() for _ in range(10)]
     for url in taken[:9]:
         hosts.give_back(url)
