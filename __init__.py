@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from understudy.actors import events
     from understudy.actors.actor import Actor
     from understudy.actors.background import BackgroundTask, TaskFailed
     from understudy.actors.broker.actor import (
@@ -217,6 +218,7 @@ if TYPE_CHECKING:
     from understudy.supervisors.system import ActorSystem
     from understudy.supervisors.task import Failed, Ok, Task
     from understudy.supervisors.tasks import TaskSupervisor, TaskSupervisorRef
+    from understudy.supervisors.tree import TreeNode
 
 else:
     from understudy.messages.lazy import face
@@ -225,6 +227,7 @@ else:
     __getattr__, __dir__ = face(
         "understudy",
         {
+            "actors": ("events",),
             "actors.actor": ("Actor",),
             "actors.background": ("BackgroundTask", "TaskFailed"),
             "actors.channel": ("Channel",),
@@ -406,6 +409,7 @@ else:
             "supervisors.system": ("ActorSystem",),
             "supervisors.task": ("Failed", "Ok", "Task"),
             "supervisors.tasks": ("TaskSupervisor", "TaskSupervisorRef"),
+            "supervisors.tree": ("TreeNode",),
         },
     )
 
@@ -569,6 +573,7 @@ __all__ = [
     "TaskTimeout",
     "Terminated",
     "TreeInvalid",
+    "TreeNode",
     "UnhandledMessage",
     "UnknownActor",
     "Unsubscribe",
@@ -579,6 +584,7 @@ __all__ = [
     "__version__",
     "chain",
     "check_childspecs",
+    "events",
     "handles",
     "handles_batch",
     "register",

@@ -18,8 +18,8 @@ _HEAD = """\
 Everything that a system tells of itself comes on its event stream: `system.events.subscribe(ActorCrashed, callback)`,
 or `Event` for all of it. The log reads the stream too: a line of text on the logger `understudy`; for an event with an
 `error`, its error response as one JSON object on `understudy.errors`. Every event has a `path` (the actor's; empty for
-the system's own supervisor; the system's name for the events of the system) and `at` (Unix time). They are defined in
-`actors/events.py`; this page is generated from it by `make docs`.
+the system's own supervisor; the system's name for the events of the system) and `at` (Unix time). `from understudy
+import events` has them; this page is generated from `actors/events.py` by `make docs`.
 
 | event | level | fields | what happened |
 |---|---|---|---|

@@ -23,7 +23,11 @@ def face(package: str, homes: Mapping[str, tuple[str, ...]]) -> tuple[Callable[[
         home = where.get(name)
         if home is None:
             raise AttributeError(f"module {package!r} has no attribute {name!r}")
-        value = getattr(importlib.import_module(f"{package}.{home}"), name)
+        module = importlib.import_module(f"{package}.{home}")
+        try:
+            value = getattr(module, name)
+        except AttributeError:  # a module of that package, which nobody has imported yet
+            value = importlib.import_module(f"{module.__name__}.{name}")
         setattr(sys.modules[package], name, value)
         return value
 

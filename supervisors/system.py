@@ -27,6 +27,7 @@ from .ref import SupervisorRef
 from .root import RootKeeper, StartTree, Top
 from .signals import Signals, run_until_signal
 from .starting import Starting
+from .tree import TreeNode, tree_of
 
 __all__ = ["ActorSystem", "Outcome"]
 
@@ -130,6 +131,10 @@ class ActorSystem(Starting):
     def down(self) -> bool:
         """Whether it has ended."""
         return self._ending.over
+
+    def tree(self) -> TreeNode:
+        """What runs where at this moment; ``print(system.tree())`` draws it."""
+        return tree_of(self._root, self.name)
 
     def cells(self) -> Iterator[Cell]:
         """The places of all actors, parents before their children."""

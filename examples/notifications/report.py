@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.text import Text
 from rich.tree import Tree
 
-from understudy import ActorSystem, ErrorResponse
+from understudy import ActorSystem, ErrorResponse, TreeNode
 from understudy.messages.errors import show_code
 
 
@@ -30,14 +30,16 @@ class Tally:
 
 def print_tree(console: Console, system: ActorSystem) -> None:
     """Print the actors with their restart counts."""
-    nodes: dict[str, Tree] = {"": Tree(Text(system.name, style="bold"))}
-    for cell in system.cells():
-        above, _, own = cell.path.rpartition("/")
-        restarts = cell.incarnation - 1
-        style = "yellow" if restarts else "green"
-        label = Text.assemble((own, "bold"), f"  {cell.actor_class.__name__}  ", (_times(restarts), style))
-        nodes[cell.path] = nodes[above].add(label)
-    console.print(nodes[""])
+    top = Tree(Text(system.name, style="bold"))
+    _add(top, system.tree())
+    console.print(top)
+
+
+def _add(above: Tree, node: TreeNode) -> None:
+    for child in node.children:
+        style = "yellow" if child.restarts else "green"
+        label = Text.assemble((child.name, "bold"), f"  {child.kind}  ", (_times(child.restarts), style))
+        _add(above.add(label), child)
 
 
 def print_broken(console: Console, tally: Tally) -> None:
