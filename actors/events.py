@@ -14,6 +14,8 @@ from typing import Any, ClassVar, TypeVar
 
 import msgspec
 
+from ..messages.errors import NotSupported
+from ..messages.redact import repr_of
 from .reasons import ActorKilled, WorkCancelled
 
 __all__ = [
@@ -301,7 +303,15 @@ class EventStream:
 
         Returns:
             a function that ends the subscription.
+
+        Raises:
+            NotSupported: that is no type of event, of which nothing would ever come, or what is to be called cannot be.
         """
+        if not (isinstance(event_type, type) and issubclass(event_type, Event)) or not callable(callback):
+            raise NotSupported(
+                f"subscribe({repr_of(event_type)}, {repr_of(callback)}): give a type of event, of understudy.events, "
+                "and a function"
+            )
         subscription = [callback]
         with self._change:
             self._subscribers[event_type] = (*self._subscribers.get(event_type, ()), callback)

@@ -9,6 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 
 from .. import __version__
 from ..messages.errors import ActorError
@@ -65,8 +66,9 @@ def _run(options: argparse.Namespace) -> int:
             _show(error)
             return NOT_STARTED
         signals.starting = False
-        if not system.root.count_children().specs:
-            system.stop(cause="the tree said IGNORE: there is nothing to do")
+        with suppress(ActorError):  # it may have ended by itself meanwhile, which is no fault
+            if not system.root.count_children().specs:
+                system.stop(cause="the tree said IGNORE: there is nothing to do")
         return run_until_signal(system, drain=options.drain, timeout=options.timeout, signals=signals)
 
 

@@ -6,6 +6,7 @@ so that a wrong one is refused by itself, and not the batch that it came with.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, get_origin
 
@@ -102,9 +103,13 @@ def _accepts(info: inspect.Type) -> Accepts:
             return lambda value: (type(value) is float or type(value) is int) and value > gt
         case inspect.FloatType():
             return lambda value: (type(value) is float or type(value) is int) and _is_within(value, info)
-        case inspect.StrType(min_length=least, max_length=most):
+        case inspect.StrType(min_length=least, max_length=most, pattern=pattern):
+            search = re.compile(pattern or "").search
             return lambda value: (
-                isinstance(value, str) and len(value) >= (least or 0) and (most is None or len(value) <= most)
+                isinstance(value, str)
+                and len(value) >= (least or 0)
+                and (most is None or len(value) <= most)
+                and search(value) is not None
             )
         case inspect.EnumType(cls=cls):
             values = [each.value for each in cls]
@@ -140,9 +145,9 @@ def _wanted(info: inspect.Type) -> str:
             return f"a whole number{_bounds(info)}"
         case inspect.FloatType():
             return f"a number{_bounds(info)}"
-        case inspect.StrType(min_length=least, max_length=most):
+        case inspect.StrType(min_length=least, max_length=most, pattern=pattern):
             length = f" of {least or 0} to {most} characters" if most else " that is not empty" if least else ""
-            return f"a text{length}"
+            return f"a text{length}" + (f" that matches {pattern}" if pattern else "")
         case inspect.EnumType(cls=cls):
             return " or ".join(repr(each.value) for each in cls)
         case inspect.LiteralType(values=values):

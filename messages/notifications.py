@@ -16,6 +16,11 @@ ExchangeType: TypeAlias = Literal["fanout", "direct", "headers", "topic"]
 UnixSeconds: TypeAlias = Annotated[int, Meta(ge=0, le=253_402_300_799)]
 """Seconds since 1970, up to the end of the year 9999: what a database's timestamp can hold."""
 
+NO_NUL = r"^[^\0]*$"
+"""What no database of ours stores: PostgreSQL's texts may not contain it."""
+
+Text: TypeAlias = Annotated[str, Meta(pattern=NO_NUL)]
+
 
 class ActionType(StrEnum):
     """What happened that somebody is notified of."""
@@ -31,13 +36,13 @@ class ActionType(StrEnum):
 class NotifData(Message[None], kw_only=True):
     """One notification, as it travels through the broker and is stored and cached."""
 
-    id: Annotated[str, Meta(min_length=1, max_length=255)]
+    id: Annotated[str, Meta(min_length=1, max_length=255, pattern=NO_NUL)]
     """Unique; a second one of the same id is taken for a redelivery of the first."""
-    receiver_info: str
+    receiver_info: Text
     """Whom it is for."""
     action_data: Any
     """Any JSON value."""
-    actioner_info: str
+    actioner_info: Text
     """Who did it."""
     action_type: ActionType = ActionType.PRODUCT_PURCHASED
     fired_at: UnixSeconds

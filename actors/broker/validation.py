@@ -36,13 +36,16 @@ _CONSUMERS: Final = (ConsumeNotif, StopConsuming, Subscribe, Unsubscribe, WatchN
 def fault_of(message: Message[Any]) -> ActorError | None:
     """The error that a request is to be refused with; None when each field has a value of its type.
 
-    A header may have any scalar, a body is bytes. What a notification holds is left to its encoding.
+    A header may have any scalar, a body is bytes. The data of a notification are left to its encoding.
     """
     fault = field_fault(message)
     if fault is None:
         match message:
             case Publish() | SendRpcMessage() | RpcReply():
                 fault = _body_fault(message.body) or _table_fault("headers", message.headers)
+            case ProduceNotif():
+                within = field_fault(message.notif_data)
+                fault = None if within is None else f"notif_data.{within}"
             case BindQueue():
                 fault = _table_fault("arguments", message.arguments)
             case ReplayDeadLetters() | PurgeDeadLetters():

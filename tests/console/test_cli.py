@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 
-from understudy import __version__
+from understudy import ActorSystem, __version__
+from understudy.console import cli
 from understudy.console.cli import main
 
 from .conftest import Start
@@ -216,6 +217,32 @@ tree = Child(Idle, name="idle")
     )
     assert command.wait() == 0
     assert "IGNORE" in command.output
+
+
+def test_a_tree_that_has_ended_before_anybody_looks_ends_cleanly(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Its supervisor is gone by then, and cannot be asked for its children."""
+
+    class Brief(ActorSystem):
+        def __init__(self, *args: Any, **options: Any) -> None:
+            super().__init__(*args, **options)
+            assert self.wait(30.0)
+
+    (tmp_path / "brief.py").write_text(
+        "from understudy import Actor, Child, Message, Supervisor, handles\n"
+        "class Go(Message[None]): pass\n"
+        "class Brief(Actor):\n"
+        "    def on_start(self): self.continue_with(Go())\n"
+        "    @handles\n"
+        "    def go(self, message: Go) -> None: self.stop()\n"
+        "brief = Child(Brief, name='brief', restart='transient', significant=True)\n"
+        "tree = Supervisor('top', children=[brief], auto_shutdown='any_significant')\n"
+    )
+    monkeypatch.setattr(cli, "ActorSystem", Brief)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert cli.main(["run", "brief:tree"]) == 0
 
 
 # --- what cannot be started ---------------------------------------------------------------------------------

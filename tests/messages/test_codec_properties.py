@@ -23,6 +23,7 @@ from understudy.messages import (
 )
 
 texts = st.text(st.characters(exclude_categories=["Cs"]))
+without_nul = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
 atoms = (
     st.none()
     | st.booleans()
@@ -46,10 +47,10 @@ class Anything(Message[Any]):
 
 notifications = st.builds(
     NotifData,
-    id=texts.filter(lambda text: 0 < len(text) < 256),
-    receiver_info=texts,
+    id=st.text(without_nul, min_size=1, max_size=255),
+    receiver_info=st.text(without_nul),
     action_data=values,
-    actioner_info=texts,
+    actioner_info=st.text(without_nul),
     action_type=st.sampled_from(ActionType),
     fired_at=st.integers(0, 253_402_300_799),
     is_seen=st.booleans(),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import msgspec
 import orjson
 import pytest
 
@@ -131,6 +132,10 @@ wrong: Any = 5
 OBVIOUS: list[tuple[Message[Any], ErrorKind]] = [
     (ProduceNotif(notif_data=wrong, exchange_name="x"), FIELD),
     (ProduceNotif(notif_data=NOTIF, exchange_name="x", encryption_config=wrong), FIELD),
+    (ProduceNotif(notif_data=msgspec.structs.replace(NOTIF, id=""), exchange_name="x"), FIELD),
+    (ProduceNotif(notif_data=msgspec.structs.replace(NOTIF, id="a\0b"), exchange_name="x"), FIELD),
+    (ProduceNotif(notif_data=msgspec.structs.replace(NOTIF, receiver_info="a\0b"), exchange_name="x"), FIELD),
+    (ProduceNotif(notif_data=msgspec.structs.replace(NOTIF, fired_at=wrong - 6), exchange_name="x"), FIELD),
     (ProduceNotif(notif_data=NOTIF, exchange_name=wrong), DECLARATION),
     (ProduceNotif(notif_data=NOTIF, exchange_name="x", exchange_type=wrong), DECLARATION),
     (Subscribe(wrong, "reader"), CONSUMER),
