@@ -72,10 +72,26 @@ def main() -> int:
         print_broken(console, tally)
         console.print(f"{options.file}: no notifications in it", style="red", markup=False)
         return 2
+    try:
+        with _store(options.store) as store_url:
+            return run_pipeline(options.file, notifs, store_url, tally, console)
+    except ActorError as error:
+        print_errors(console, tally)
+        console.print(error.response.to_json().decode(), style="red", soft_wrap=True, markup=False)
+        return 1
+
+
+def run_pipeline(file: Path, notifs: list[NotifData], store_url: str | None, tally: Tally, console: Console) -> int:
+    """Send everything through, and print what came of it; the exit status is 0 if nothing was lost.
+
+    Raises:
+        ActorError: a service cannot do its part at all: its server is not there, say.
+    """
     gate = threading.Event()
     gate.set()
-    with _store(options.store) as store_url, ActorSystem("demo", declare(store_url, gate)) as system:
-        lease = acquire_import(system, tally, options.file, notifs[0])
+    with ActorSystem("demo", declare(store_url, gate)) as system:
+        stored_before, cached_before = count(system, notifs)
+        lease = acquire_import(system, tally, file, notifs[0])
         start_consuming(system)
         pump(system, notifs, tally, console, gate)
         stored, cached = count(system, notifs)
@@ -85,6 +101,13 @@ def main() -> int:
         print_tree(console, system)
         console.print()
         print_errors(console, tally)
+        if stored_before or cached_before:
+            console.print(
+                f"\nbefore this run {len(stored_before)} of them were stored, and {len(cached_before)} cached: what is "
+                "counted below is there, whichever run it is from",
+                style="yellow",
+                highlight=False,
+            )
         lost = len(set(tally.published) - (stored & cached))
         console.print(
             f"\npublished {len(set(tally.published))} · stored {len(stored)} · cached {len(cached)} · lost {lost}",
