@@ -233,7 +233,9 @@ class Broker(ServiceActor[BrokerBackend]):
             if error is not None and error.kind is not ErrorKind.PUBLISH_UNKNOWN:
                 self._answer(request, error)
 
-        self._backend.publish([publication], report, [request.deadline])
+        # What could not be sent in time is told before that no reply came.
+        deadline = None if request.deadline is None else request.deadline - min(RPC_MARGIN, left / 10)
+        self._backend.publish([publication], report, [deadline])
 
     @handles
     def replied(self, message: Replied) -> None:

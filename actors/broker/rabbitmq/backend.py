@@ -15,6 +15,7 @@ from typing import Any, Final, TypeVar
 
 from ....messages.broker import DeadLetter, QueueCounts
 from ....messages.errors import BrokerError, ErrorKind
+from ... import execution
 from ..backend import Delivery, Publication, Report, Subscription
 from ..topology import DEFAULT_EXCHANGE, Binding, Exchange, Queue
 from . import dead_letters
@@ -127,7 +128,8 @@ class RabbitBroker:
             )
         self._require_open()
         _refuse_line_breaks("queue", subscription.queue)
-        error: BrokerError | None = self._wait(lambda then: self._consumers.begin(subscription, then))
+        deadline = self._deadline()
+        error: BrokerError | None = self._wait(lambda then: self._consumers.begin(subscription, then, deadline))
         if error is not None:
             raise error
 
@@ -141,7 +143,7 @@ class RabbitBroker:
     def reply_address(self, take: Callable[[Publication], None]) -> str:
         """See `BrokerBackend.reply_address`."""
         self._require_open()
-        return self._replies.address(take)
+        return self._replies.address(take, self._deadline())
 
     def ack(self, delivery: Delivery) -> bool:
         """See `BrokerBackend.ack`."""
@@ -283,12 +285,19 @@ class RabbitBroker:
 
     def _perform(self, what: str, steps: Callable[[], Steps[T]]) -> T:
         self._require_open()
-        return self._operations.perform(what, steps)
+        return self._operations.perform(what, steps, self._deadline())
+
+    def _deadline(self) -> float | None:
+        """When to answer the request that the calling actor is handling, in `time.monotonic` seconds."""
+        deadline = execution.inherited_deadline(execution.current.get())
+        return None if deadline is None else time.monotonic() + in_time(deadline - self._clock())
 
     def _await_burials(self, queue: str) -> None:
         self._require_open()
         _refuse_line_breaks("queue", queue)
-        self._wait(lambda then: self._consumers.when_buried(queue, lambda: then(None)), CLOSE_TIMEOUT)
+        deadline = self._deadline()
+        left = CLOSE_TIMEOUT if deadline is None else min(CLOSE_TIMEOUT, (deadline - time.monotonic()) / 2)
+        self._wait(lambda then: self._consumers.when_buried(queue, lambda: then(None)), left)
 
     def _wait(self, start: Callable[[Callable[[Any], None]], None], timeout: float | None = None) -> Any:
         """What `start`, on the loop's thread, calls back with; None if it does not in time."""

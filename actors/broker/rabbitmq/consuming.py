@@ -114,8 +114,13 @@ class Consumers:
 
     # --- steps -------------------------------------------------------------------------------------------------
 
-    def begin(self, subscription: Subscription, then: Callable[[BrokerError | None], None]) -> None:
-        """Start a consumer."""
+    def begin(
+        self,
+        subscription: Subscription,
+        then: Callable[[BrokerError | None], None],
+        deadline: float | None = None,
+    ) -> None:
+        """Start a consumer; `then` is told of it once, by the deadline in `time.monotonic` seconds."""
         consumer = Consumer(subscription)
         if subscription.tag in self._consumers:
             text = f"consumer tag {subscription.tag!r} is in use"
@@ -128,9 +133,11 @@ class Consumers:
                 self._remove(consumer)
             then(error)
 
-        self._start(consumer, done)
+        self._start(consumer, done, deadline)
 
-    def _start(self, consumer: Consumer, then: Callable[[Any, BrokerError | None], None]) -> None:
+    def _start(
+        self, consumer: Consumer, then: Callable[[Any, BrokerError | None], None], deadline: float | None = None
+    ) -> None:
         subscription = consumer.subscription
         consumer.starting = True
 
@@ -151,7 +158,7 @@ class Consumers:
                 raise _cancelled(consumer, "it was ended before it had begun")
             yield lambda channel, go_on: self._consume(consumer, channel, go_on)
 
-        self._operations.start(f"consume from queue {subscription.queue!r}", steps, done, keep=True)
+        self._operations.start(f"consume from queue {subscription.queue!r}", steps, done, keep=True, deadline=deadline)
 
     def _consume(self, consumer: Consumer, channel: Any, then: Callable[[Any], None]) -> None:
         consumer.channel = channel

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Generator
 from typing import Any, Final, Generic, TypeAlias, TypeVar
@@ -29,6 +30,10 @@ Outcome: TypeAlias = Callable[[Any, BrokerError | None], None]
 
 STEP_TIMEOUT: Final = 5.0
 """Seconds that the server has to answer a step, before its connection is taken for dead."""
+
+SILENCE: Final = 1.0
+"""Seconds without an answer, or half of the time that there is if that is less, after which a request that is out of
+time is taken to wait for a server that is silent, and not for one that is at work."""
 
 PATIENCE: Final = 1.0
 """Seconds after the loss of a connection for which a request waits for the next one."""
@@ -89,28 +94,45 @@ class Operations:
         self._waiting: deque[_Operation[Any]] = deque()
         self._running: set[_Operation[Any]] = set()
         self._closed = False
+        self._probing = False
 
-    def perform(self, what: str, steps: Callable[[], Steps[T]]) -> T:
+    def perform(
+        self, what: str, steps: Callable[[], Steps[T]], deadline: float | None = None, *, keep: bool = False
+    ) -> T:
         """Do it, and wait for the result; not on the loop's own thread.
 
         Args:
             what: What is done, for errors.
             steps: Makes the generator; called on the loop's thread.
+            deadline: See `start`.
+            keep: See `start`.
 
         Raises:
             BrokerError: ``broker.unavailable`` if there is no connection or no answer, what the server's refusal
                 means otherwise.
         """
-        result, error = wait_for(lambda then: self._begin(what, steps, then), None)
+
+        def begin(then: Then) -> None:
+            def told(result: Any, error: BrokerError | None) -> None:
+                then((result, error))
+
+            self._loop.submit(lambda: self.start(what, steps, told, keep=keep, deadline=deadline))
+
+        result, error = wait_for(begin, None)
         if error is not None:
             raise error
         done: T = result
         return done
 
-    def _begin(self, what: str, steps: Callable[[], Steps[Any]], then: Then) -> None:
-        self._loop.submit(lambda: self.start(what, steps, lambda result, error: then((result, error))))
-
-    def start(self, what: str, steps: Callable[[], Steps[Any]], then: Outcome, *, keep: bool = False) -> None:
+    def start(
+        self,
+        what: str,
+        steps: Callable[[], Steps[Any]],
+        then: Outcome,
+        *,
+        keep: bool = False,
+        deadline: float | None = None,
+    ) -> None:
         """Do it; `then` is told the result or the error. On the loop's thread.
 
         Args:
@@ -118,8 +140,13 @@ class Operations:
             steps: Makes the generator.
             then: Called once.
             keep: Whether the channel stays open at the end; the generator hands it out.
+            deadline: When whoever asked for it stops waiting, in `time.monotonic` seconds: by then it fails, unless
+                the server has answered it lately. None waits as long as a connection is thought to live.
         """
         operation = _Operation(self, what, steps, then, keep)
+        if deadline is not None:
+            begun = time.monotonic()
+            operation.until = self._loop.after(deadline - begun, lambda: self._overdue(operation, deadline - begun))
         if self._closed:
             operation.fail(BrokerError(f"{what}: {CLOSED}", kind=ErrorKind.BROKER_CLOSED))
         elif self._link.connection is not None:
@@ -160,6 +187,30 @@ class Operations:
             BrokerError(f"{operation.what}: no answer within {STEP_TIMEOUT:g} s", kind=ErrorKind.BROKER_UNAVAILABLE)
         )
         self._link.drop(f"no answer within {STEP_TIMEOUT:g} s")
+
+    def _overdue(self, operation: _Operation[Any], allowed: float) -> None:
+        """Whoever had asked for it is about to give up."""
+        if operation in self._waiting:
+            self._waiting.remove(operation)
+            operation.fail(self._unavailable(operation.what))
+        elif time.monotonic() - operation.answered >= min(SILENCE, allowed / 2):
+            text = f"{operation.what}: RabbitMQ has not answered in time"
+            operation.fail(BrokerError(text, kind=ErrorKind.BROKER_UNAVAILABLE))
+            self._probe()
+
+    def _probe(self) -> None:
+        """See whether the server answers at all: if not, this ends the connection, though nobody waits any more."""
+
+        def nothing() -> Steps[None]:
+            return
+            yield  # a generator, of no steps but the opening of its channel
+
+        def known(_: Any, error: BrokerError | None) -> None:
+            self._probing = False
+
+        if not self._probing and self._link.connection is not None:
+            self._probing = True
+            self.start("see whether RabbitMQ answers", nothing, known)
 
     def timer(self, seconds: float, job: Callable[[], None]) -> Any:
         """A timer of the loop."""
@@ -205,6 +256,10 @@ class _Operation(Generic[T]):
         self._timer: Any = None
         self._done = False
         self._turn = 0
+        self.until: Any = None
+        """The timer of its deadline."""
+        self.answered = time.monotonic()
+        """When the server last answered it, or it was begun."""
 
     def begin(self, connection: Any) -> None:
         self._connection = connection
@@ -216,6 +271,9 @@ class _Operation(Generic[T]):
 
     def _open_channel(self, then: Callable[[], None]) -> None:
         def opened(channel: Any) -> None:
+            if self._done:  # too late
+                self._owner.guard(channel.close)
+                return
             self._channel = channel
             self._owner.guard(then)
 
@@ -268,6 +326,7 @@ class _Operation(Generic[T]):
             self._end(None, BrokerError(f"{self.what}: {error}", kind=ErrorKind.MESSAGE_INVALID, cause=error))
 
     def _expect(self) -> None:
+        self.answered = time.monotonic()
         self._owner.no_timer(self._timer)
         self._timer = self._owner.timer(STEP_TIMEOUT, lambda: self._owner.stalled(self))
 
@@ -276,6 +335,7 @@ class _Operation(Generic[T]):
             return
         self._done = True
         self._owner.no_timer(self._timer)
+        self._owner.no_timer(self.until)
         self._owner.over(self)
         if self._steps is not None:
             self._steps.close()

@@ -41,7 +41,10 @@ SUSPICION: Final = 1.0
 ASK_AGAIN: Final = 0.1
 """Seconds until it is asked again whether an exchange exists, when the last time there was no answer."""
 
-NO_ANSWER: Final = 20.0
+SILENCE: Final = 1.0
+"""Seconds without any answer after which what was not sent in time waited for a server that is silent."""
+
+NO_ANSWER: Final = 10.0
 """Seconds without any answer, while messages wait for one, after which the connection is taken for dead."""
 
 
@@ -477,9 +480,18 @@ class Publisher:
         if self._closed:
             return _refused(publication, f"{CLOSED}; it was not sent", ErrorKind.BROKER_CLOSED)
         error = self._link.error
-        text = f"it was not sent: {error}" if error is not None else "there was no room in the window; it was not sent"
-        kind = ErrorKind.PUBLISH_BACKLOG if error is None else error.kind
-        return _error(f"{_where(publication)}: {text}", kind, publication, error)
+        if error is not None:
+            return _error(f"{_where(publication)}: it was not sent: {error}", error.kind, publication, error)
+        if self._is_silent(publication.exchange):
+            text = "RabbitMQ does not answer; it was not sent"
+            return _refused(publication, text, ErrorKind.BROKER_UNAVAILABLE)
+        return _refused(publication, "there was no room in the window; it was not sent", ErrorKind.PUBLISH_BACKLOG)
+
+    def _is_silent(self, exchange: str) -> bool:
+        """Whether it is for the server's silence that a message was not sent."""
+        if self._channel is None or not self._ready or exchange in self._asking:
+            return True
+        return time.monotonic() - self._progress >= SILENCE
 
 
 def _where(publication: Publication) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..backend import Publication
 from .loop import IoLoop
-from .operations import Operations, Steps, wait_for
+from .operations import Operations, Steps
 from .wire import publication_of
 
 
@@ -28,11 +28,12 @@ class Replies:
         """The connection is lost, and the queue with it."""
         self._address = None
 
-    def address(self, take: Callable[[Publication], None]) -> str:
+    def address(self, take: Callable[[Publication], None], deadline: float | None) -> str:
         """The queue's name; it is declared if there is none. Not on the loop's own thread.
 
         Args:
             take: Called with each reply.
+            deadline: By when to tell, in `time.monotonic` seconds; None has no limit.
 
         Raises:
             BrokerError: it cannot be declared.
@@ -40,21 +41,7 @@ class Replies:
         known = self._address
         if known is not None:
             return known
-
-        def begin(then: Callable[[Any], None]) -> None:
-            self._loop.submit(
-                lambda: self._operations.start(
-                    "declare a queue for replies",
-                    lambda: self._declare(take),
-                    lambda result, error: then((result, error)),
-                    keep=True,
-                )
-            )
-
-        name, error = wait_for(begin, None)
-        if error is not None:
-            raise error
-        return str(name)
+        return self._operations.perform("declare a queue for replies", lambda: self._declare(take), deadline, keep=True)
 
     def _declare(self, take: Callable[[Publication], None]) -> Steps[str]:
         declared = yield lambda channel, then: channel.queue_declare("", exclusive=True, callback=then)
