@@ -92,6 +92,14 @@ class PrivateRabbitMQ(PrivateServer):
         """Let publishers go on."""
         self.control("set_vm_memory_high_watermark", "absolute", "1GB")
 
+    def raise_disk_alarm(self) -> None:
+        """Make it believe that its disk is full: publishers are blocked."""
+        self.control("set_disk_free_limit", "1000000GB")
+
+    def clear_disk_alarm(self) -> None:
+        """Let publishers go on."""
+        self.control("set_disk_free_limit", "1MB")
+
     def close(self) -> None:
         super().close()
         if self._mapper is not None:

@@ -106,28 +106,29 @@ def test_a_publisher_hears_within_its_deadline_whether_its_message_was_sent(priv
         assert set(collector.seen) == {"1", "3"}
 
 
-def test_a_memory_alarm_is_back_pressure_and_passes(private_rabbitmq: Any) -> None:
+@pytest.mark.parametrize("short", ["memory", "disk"])
+def test_an_alarm_is_back_pressure_and_passes(private_rabbitmq: Any, short: str) -> None:
     """Publishers get the code, at once or by their deadline; consumers go on; afterwards everything does."""
     with connected(private_rabbitmq.url) as broker:
-        broker.declare_queue(Queue("alarm"))
-        collector = Collector(broker, "alarm")
-        private_rabbitmq.raise_memory_alarm()
+        broker.declare_queue(Queue(f"{short} alarm"))
+        collector = Collector(broker, f"{short} alarm")
+        getattr(private_rabbitmq, f"raise_{short}_alarm")()
         try:
             first = Outcomes()
-            broker.publish(numbered("alarm", [1]), first.reporter(), [time.monotonic() + 1.0])
+            broker.publish(numbered(f"{short} alarm", [1]), first.reporter(), [time.monotonic() + 1.0])
             eventually(lambda: broker._publisher._blocked)
             refused = Outcomes()
-            broker.publish(numbered("alarm", [2, 3]), refused.reporter(), [time.monotonic() + 30.0] * 2)
+            broker.publish(numbered(f"{short} alarm", [2, 3]), refused.reporter(), [time.monotonic() + 30.0] * 2)
             assert refused.kinds == {0: "broker.blocked", 1: "broker.blocked"}
             first.wait(1)
             assert first.kinds[0] in ("broker.publish.unknown", "confirmed")
-            assert broker.counts("alarm").consumers == 1
+            assert broker.counts(f"{short} alarm").consumers == 1
         finally:
-            private_rabbitmq.clear_memory_alarm()
+            getattr(private_rabbitmq, f"clear_{short}_alarm")()
         collector.wait_for(["1"], LONG)
         eventually(lambda: not broker._publisher._blocked)
         after = Outcomes()
-        broker.publish(numbered("alarm", [2, 3]), after.reporter())
+        broker.publish(numbered(f"{short} alarm", [2, 3]), after.reporter())
         after.wait(2)
         assert set(after.kinds.values()) == {"confirmed"}
         collector.wait_for(["1", "2", "3"])
