@@ -1,6 +1,8 @@
-"""Durable tasks on the embedded default: 100 emails, a mail server that is busy, and one that can never be sent.
+"""Durable tasks: 100 emails, a mail server that is busy, and one that can never be sent.
 
-python -m examples.tasks
+python -m examples.tasks [redis://127.0.0.1:6379/0]
+
+Without a URL the queues are in a file that is removed afterwards. In a Redis they are asynq's, and stay.
 """
 
 from __future__ import annotations
@@ -23,12 +25,12 @@ def main() -> int:
     logging.getLogger("understudy").setLevel(logging.WARNING)
     mailer = Mailer()
     with tempfile.TemporaryDirectory() as folder:
-        url = f"sqlite:///{folder}/tasks.db"
+        url = sys.argv[1] if len(sys.argv) > 1 else f"sqlite:///{folder}/tasks.db"
         with ActorSystem("mail", declare(url, mailer)) as system:
             distributor: MailDistributor = QueuedMailDistributor(system.lookup("tasks/distributor"))
             for number in range(USERS):
                 distributor.send_verify_email(SendVerifyEmail(f"user{number}"), process_in=number % 3)
-            distributor.send_verify_email(SendVerifyEmail(""), task_id="nobody")
+            distributor.send_verify_email(SendVerifyEmail(""))
             with mailer.changed:
                 complete = mailer.changed.wait_for(lambda: len(mailer.sent) >= USERS, PATIENCE)
         with Inspector(url) as inspector:

@@ -14,7 +14,7 @@ import pytest
 import understudy
 from understudy import messages
 
-CLIENTS = {"aio_pika", "asyncpg", "cryptography", "pika", "psycopg", "psycopg_pool", "redis", "sqlite3"}
+CLIENTS = {"aio_pika", "asyncpg", "cryptography", "google", "pika", "psycopg", "psycopg_pool", "redis", "sqlite3"}
 HEAVY = {"asyncio", "rich", "pytest", "hypothesis", "concurrent", "multiprocessing", "socket", "ssl", "email", "http"}
 CODEC = {"orjson", "json", "understudy.messages.codec", "understudy.messages.catalogue", "understudy.messages.response"}
 SERVICES = {f"understudy.actors.{service}" for service in ("broker", "mutator", "cache", "lock", "errorlog")}
