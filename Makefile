@@ -85,8 +85,9 @@ otp: $(VENV)/.test ## how much of the OTP supervisor checklist is tested, and wh
 	@$(bin)/python tests/supervisors/otp $(ARGS)
 
 .PHONY: chaos
-chaos: $(VENV)/.test ## 60,000 notifications through servers that are killed at random moments; ARGS='--seed N'
+chaos: $(VENV)/.test ## 60,000 notifications, then 10,000 tasks, while what they go through is killed; ARGS='--seed N'
 	@$(bin)/python -m tests.chaos $(ARGS)
+	@$(bin)/python -m tests.chaos.tasks $(ARGS)
 
 .PHONY: docs
 docs: $(VENV)/.run ## rewrite the generated parts of the documentation
