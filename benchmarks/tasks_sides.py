@@ -167,15 +167,18 @@ def celery(url: str, queue: str) -> Side:
     app.conf.update(broker_connection_retry_on_startup=True, worker_redirect_stdouts=False)
     handled: list[Callable[[str], None]] = []
 
-    count: Any = app.task(name="count")(lambda text: handled[0](text))  # noqa: PLW0108 -- filled later
+    def count(text: str) -> None:
+        handled[0](text)
+
+    task: Any = app.task(name="count")(count)
 
     class Theirs:
         def put(self, text: str) -> None:
-            count.delay(text)
+            task.delay(text)
 
         def put_all(self, number: int) -> None:
             for _ in range(number):
-                count.delay("")
+                task.delay("")
 
         def work(self, counted: Counted) -> None:
             handled.append(counted)
