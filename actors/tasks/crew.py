@@ -103,7 +103,7 @@ class Crew:
         self._settling = 0
         self._unstored = 0
         self._taking = False
-        self._fresh = False
+        self.fresh = False
         self._fetcher_waits = False
         self._sync_ordered = False
 
@@ -115,21 +115,51 @@ class Crew:
         A task counts until its end is stored: so not more than ``concurrency`` are done again when the process dies.
         While it waits, it stores how attempts ended: so many at once as ended meanwhile.
         """
-        self._fetcher_waits = True
-        try:
-            if not self._bell.wait_for(self._is_something_to_do, timeout):
-                return 0
-        finally:
-            self._fetcher_waits = False
-        if self._fresh:
+        if not self._wait_for_something(timeout):
+            return 0
+        if self.fresh:
             self.store_endings()
         with self._lock:
             free = self._room if self.fetching else 0
             self._taking = free > 0
             return free
 
+    def take(self, timeout: float) -> list[Lease] | None:
+        """As ``free``, and take as many tasks; None: none may be taken. ``begin`` must follow, whatever it raises.
+
+        How attempts ended is stored in the same step, so the places of these are free again.
+        """
+        if not self._wait_for_something(timeout):
+            return None
+        with self._storing:
+            endings = self._take_endings()
+            with self._lock:
+                count = self._room + len(endings) if self.fetching else 0
+                self._taking = count > 0
+            if count <= 0:
+                self._store(endings, self.engine.finish)
+                return None
+            leases: list[Lease] = []
+
+            def store_and_take(endings: Sequence[Ending]) -> list[bool]:
+                accepted, found = self.engine.turn(endings, self.order.draw(), count)
+                leases.extend(found)
+                return accepted
+
+            if endings:
+                self._store(endings, store_and_take)
+                return leases
+        return self.engine.dequeue(self.order.draw(), count)
+
+    def _wait_for_something(self, timeout: float) -> bool:
+        self._fetcher_waits = True
+        try:
+            return self._bell.wait_for(self._is_something_to_do, timeout)
+        finally:
+            self._fetcher_waits = False
+
     def _is_something_to_do(self) -> bool:
-        return self.closed or self._fresh or (self.fetching and self._room > 0)
+        return self.closed or self.fresh or (self.fetching and self._room > 0)
 
     @property
     def _room(self) -> int:
@@ -251,7 +281,7 @@ class Crew:
     def _add(self, ending: Ending) -> None:
         self._endings.append(ending)
         self._unstored += 1
-        self._fresh = True
+        self.fresh = True
         self._bell.ring()
 
     def _have_it_stored(self) -> None:
@@ -278,17 +308,20 @@ class Crew:
         """
         self._sync_ordered = False
         with self._storing:
-            return self._store_endings()
+            return self._store(self._take_endings(), self.engine.finish)
 
-    def _store_endings(self) -> bool:
+    def _take_endings(self) -> list[Ending]:
         with self._lock:
             endings = list(self._endings)
             self._endings.clear()
-            self._fresh = False
+            self.fresh = False
+            return endings
+
+    def _store(self, endings: list[Ending], store: Callable[[Sequence[Ending]], list[bool]]) -> bool:
         if not endings:
             return True
         try:
-            accepted = self.engine.finish(endings)
+            accepted = store(endings)
         except ActorError as error:
             now = self.engine.now()
             kept = [ending for ending in endings if ending.lease.expires_at > now]

@@ -210,6 +210,10 @@ class TaskEngine(Protocol):
         """
         ...
 
+    def turn(self, endings: Sequence[Ending], queues: Sequence[str], count: int) -> tuple[list[bool], list[Lease]]:
+        """``finish``, then ``dequeue``, at once where that can be: in one transaction, in one round trip."""
+        ...
+
     def extend(self, leases: Sequence[Lease]) -> list[Lease | None]:
         """Extend leases to 30 seconds from now; None for an attempt that has lost its lease."""
         ...

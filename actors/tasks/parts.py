@@ -42,20 +42,18 @@ class Fetcher(WaitingPart):
 
     def _do(self) -> None:
         crew = self._crew
-        free = crew.free(WAIT_AT_MOST)
-        if not free:
-            return
         if crew.limiter is not None:
-            self._take_limited(crew.limiter, free)
+            if free := crew.free(WAIT_AT_MOST):
+                self._take_limited(crew.limiter, free)
             return
-        leases: list[Lease] = []
+        leases: list[Lease] | None = None
         try:
-            leases = crew.engine.dequeue(crew.order.draw(), free)
+            leases = crew.take(WAIT_AT_MOST)
         finally:
-            runs = crew.begin(leases)
+            runs = crew.begin(leases or ())
         if runs:
             crew.start(runs)
-        else:
+        elif leases is not None and not crew.fresh:
             self._wait_for_news(self._queues, WAIT_AT_MOST)
 
     def _take_limited(self, limiter: Limiter, free: int) -> None:

@@ -33,36 +33,22 @@ class SqliteAttempts(SqliteFile):
 
     def dequeue(self, queues: Sequence[str], count: int) -> list[Lease]:
         """See ``TaskEngine.dequeue``."""
-        leases: list[Lease] = []
         if count <= 0 or not self._has_pending(queues):
-            return leases
+            return []
         with self._writing(synced=False) as db:
-            now = self._now()
-            for queue in queues:
-                while len(leases) < count:
-                    rows = db.execute(
-                        "SELECT id, msg, token FROM task_tasks WHERE queue = ? AND state = 'pending' AND NOT EXISTS "
-                        "(SELECT 1 FROM task_queues WHERE name = queue AND paused_at IS NOT NULL) "
-                        "ORDER BY score, rowid LIMIT ?",
-                        (queue, count - len(leases)),
-                    ).fetchall()
-                    leases.extend(_begin(db, queue, rows, now))
-                    if not rows:
-                        break
-        return leases
+            return _dequeue(db, queues, count, self._now())
 
     def finish(self, endings: Sequence[Ending], *, recovering: bool = False) -> list[bool]:
         """See ``TaskEngine.finish``."""
-        following = [ending.next for ending in endings if ending.next is not None]
-        tell = bool(following) or any(ending.how == "requeue" for ending in endings)
-        with self._writing(tell=tell, synced=False) as db:
+        with self._writing(tell=_makes_pending(endings), synced=False) as db:
+            return _finish_all(db, endings, self._now(), recovering=recovering)
+
+    def turn(self, endings: Sequence[Ending], queues: Sequence[str], count: int) -> tuple[list[bool], list[Lease]]:
+        """See ``TaskEngine.turn``."""
+        with self._writing(tell=_makes_pending(endings), synced=False) as db:
             now = self._now()
-            note_queues(db, following)
-            counts: Counter[tuple[str, bool]] = Counter()
-            accepted = [finish(db, ending, now, counts, recovering=recovering) for ending in endings]
-            for (queue, failed), number in counts.items():
-                count_attempts(db, queue, now, number, failed=failed)
-            return accepted
+            accepted = _finish_all(db, endings, now, recovering=False)
+            return accepted, _dequeue(db, queues, count, now)
 
     def extend(self, leases: Sequence[Lease]) -> list[Lease | None]:
         """See ``TaskEngine.extend``."""
@@ -172,3 +158,32 @@ def _begin(db: sqlite3.Connection, queue: str, rows: list[tuple[str, bytes, int]
         [(lease.expires_at, lease.token, queue, lease.message.id) for lease in leases],
     )
     return leases
+
+
+def _dequeue(db: sqlite3.Connection, queues: Sequence[str], count: int, now: float) -> list[Lease]:
+    leases: list[Lease] = []
+    for queue in queues:
+        while len(leases) < count:
+            rows = db.execute(
+                "SELECT id, msg, token FROM task_tasks WHERE queue = ? AND state = 'pending' AND NOT EXISTS "
+                "(SELECT 1 FROM task_queues WHERE name = queue AND paused_at IS NOT NULL) "
+                "ORDER BY score, rowid LIMIT ?",
+                (queue, count - len(leases)),
+            ).fetchall()
+            leases.extend(_begin(db, queue, rows, now))
+            if not rows:
+                break
+    return leases
+
+
+def _makes_pending(endings: Sequence[Ending]) -> bool:
+    return any(ending.next is not None or ending.how == "requeue" for ending in endings)
+
+
+def _finish_all(db: sqlite3.Connection, endings: Sequence[Ending], now: float, *, recovering: bool) -> list[bool]:
+    note_queues(db, [ending.next for ending in endings if ending.next is not None])
+    counts: Counter[tuple[str, bool]] = Counter()
+    accepted = [finish(db, ending, now, counts, recovering=recovering) for ending in endings]
+    for (queue, failed), number in counts.items():
+        count_attempts(db, queue, now, number, failed=failed)
+    return accepted

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from ....messages.errors import ErrorKind, TaskDuplicate, TaskError, TaskIdConflict
 from ....messages.tasks import TaskInfo, TaskMessage, TaskState
+from ...redis_link import Command
 from ...redis_url import RedisUrl
 from ..engine import ARCHIVE_SECONDS, LEASE_SECONDS, Ending, Lease
 from ..options import NewTask
@@ -84,15 +85,26 @@ class RedisAttempts(RedisConnection):
                     break
         return leases
 
+    def turn(self, endings: Sequence[Ending], queues: Sequence[str], count: int) -> tuple[list[bool], list[Lease]]:
+        """See ``TaskEngine.turn``. Where it fits, both scripts are sent at once."""
+        parts = list(chunks(range(len(endings)), lambda number: _size(endings[number])))
+        if self._link.clustered or len(parts) != 1 or not 0 < count <= DEQUEUE_AT_ONCE:
+            return self.finish(endings), self.dequeue(queues, count)
+        token, until = random.getrandbits(53), int(self._now() + LEASE_SECONDS)
+        prefixes = list(map(keys.of_queue, queues))
+        commands = [
+            *self._end_commands(list(endings), recovering=False),
+            self._once(lua.DEQUEUE, prefixes, count, token, until, line=b":turn"),
+        ]
+        *_, codes, found = self._send(commands, prefixes[0])
+        leases = _leases(found, queues, token, until)
+        self._bury([lease for lease in leases if not lease.message.type])
+        return [code == "1" for code in codes.decode()], [lease for lease in leases if lease.message.type]
+
     def _begin(self, queues: Sequence[str], count: int) -> list[Lease]:
         token, until = random.getrandbits(53), int(self._now() + LEASE_SECONDS)
         prefixes = list(map(keys.of_queue, queues))
-        found = self._run_once(lua.DEQUEUE, prefixes, count, token, until)
-        leases: list[Lease] = []
-        for place, task_id, blob in zip(found[::3], found[1::3], found[2::3], strict=True):
-            queue, name = queues[int(place) - 1], task_id.decode("utf-8", "replace")
-            leases.append(Lease(read_task(blob, queue, name) or unreadable(blob, queue, name), token, float(until)))
-        return leases
+        return _leases(self._run_once(lua.DEQUEUE, prefixes, count, token, until), queues, token, until)
 
     def _bury(self, leases: Sequence[Lease]) -> None:
         """Archive what cannot be read: nobody could process it."""
@@ -152,6 +164,11 @@ class RedisAttempts(RedisConnection):
         return [each._replace(next=None) if far else each for each, far in zip(endings, elsewhere, strict=True)]
 
     def _end(self, endings: list[Ending], *, recovering: bool) -> str:
+        *first, command = self._end_commands(endings, recovering=recovering)
+        codes: bytes = self._send([*first, command], keys.of_queue(endings[0].lease.message.queue))[-1]
+        return codes.decode()
+
+    def _end_commands(self, endings: list[Ending], *, recovering: bool) -> list[Command]:
         now = self._now()
         following = [ending.next.message.queue for ending in endings if ending.next is not None]
         prefixes, places = _prefixes([*(ending.lease.message.queue for ending in endings), *following])
@@ -171,8 +188,7 @@ class RedisAttempts(RedisConnection):
                 following_task = ending.next._replace(once_for=0.0)
                 arguments += planned(following_task, places[following_task.message.queue], now)
         registration = self._registration(list(dict.fromkeys(following)), now)
-        codes: bytes = self._run_once(lua.FINISH, prefixes, *arguments, first=registration)
-        return codes.decode()
+        return [*registration, self._once(lua.FINISH, prefixes, *arguments)]
 
     # --- recovered and moved on --------------------------------------------------------------------------
 
@@ -230,6 +246,15 @@ def _prefixes(queues: Sequence[str]) -> tuple[list[bytes], dict[str, int]]:
     """The prefixes of queues, each once, and the place of each."""
     names = list(dict.fromkeys(queues))
     return list(map(keys.of_queue, names)), {name: place for place, name in enumerate(names, 1)}
+
+
+def _leases(found: Sequence[Any], queues: Sequence[str], token: int, until: int) -> list[Lease]:
+    """Attempts that a script has begun; one whose record cannot be read has no type."""
+    leases: list[Lease] = []
+    for place, task_id, blob in zip(found[::3], found[1::3], found[2::3], strict=True):
+        queue, name = queues[int(place) - 1], task_id.decode("utf-8", "replace")
+        leases.append(Lease(read_task(blob, queue, name) or unreadable(blob, queue, name), token, float(until)))
+    return leases
 
 
 def _queue_of(message: TaskMessage) -> str:

@@ -102,9 +102,12 @@ class RedisConnection:
             arguments: what it takes beside the number of the call.
             first: what is sent before it, where there are no slots.
         """
-        memo = keys.memo(self._caller(), self._slot(prefixes[0]))
-        command = ("EVALSHA", script, 1 + len(prefixes), memo, *prefixes, next(self._calls), *arguments)
-        return self._send([*first, command], prefixes[0])[-1]
+        return self._send([*first, self._once(script, prefixes, *arguments)], prefixes[0])[-1]
+
+    def _once(self, script: Script, prefixes: Sequence[bytes], *arguments: Any, line: bytes = b"") -> Command:
+        """The command that runs a `once` script; of those that are sent at once, each has a line of its own."""
+        memo = keys.memo(self._caller() + line, self._slot(prefixes[0]))
+        return ("EVALSHA", script, 1 + len(prefixes), memo, *prefixes, next(self._calls), *arguments)
 
     def _caller(self) -> bytes:
         """Names this connection and thread: a thread waits for one reply at a time."""

@@ -8,8 +8,9 @@ from collections.abc import Callable
 import pytest
 
 from understudy.actors.tasks.engine import Ending
+from understudy.actors.tasks.options import plan
 from understudy.messages.errors import TaskRefused
-from understudy.messages.tasks import TaskState
+from understudy.messages.tasks import RawTask, TaskState
 
 from .conftest import NOON, Client, Clock
 
@@ -257,3 +258,21 @@ def test_a_wait_ends_when_it_is_woken_or_time_is_up(client: Client) -> None:
         client.engine.wake()
         thread.join(0.01)
     assert found == [False]
+
+
+def test_attempts_end_and_others_begin_in_one_step(client: Client, clock: Clock) -> None:
+    """Each end is accepted or refused by itself; what follows one may be what begins."""
+    for task_id in ("a", "b", "c", "d"):
+        client.put(task_id)
+    first, second = client.take(2)
+    endings = [Ending(first, "done"), Ending(first, "done"), Ending(second, "retry", at=clock.at + 60)]
+    accepted, leases = client.engine.turn(endings, ["default"], 5)
+    assert accepted == [True, False, True]
+    assert [lease.message.id for lease in leases] == ["c", "d"]
+    assert (client.state("a"), client.state("b"), client.state("c")) == ("gone", "retry", "active")
+    following = plan(RawTask("echo"), {"task_id": "e"}, clock.at)
+    accepted, (lease,) = client.engine.turn([Ending(leases[0], "done", next=following)], ["default"], 1)
+    assert (accepted, lease.message.id) == ([True], "e")
+    assert client.engine.turn([Ending(lease, "requeue")], ["default"], 0) == ([True], [])
+    assert client.engine.turn([], ["default"], 0) == ([], [])
+    assert client.state("e") == "pending"

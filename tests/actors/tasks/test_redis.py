@@ -117,6 +117,21 @@ def test_an_end_whose_reply_was_lost_is_accepted_once(client: Client, monkeypatc
     assert not client.end(lease)
 
 
+def test_a_turn_whose_reply_was_lost_ends_and_begins_the_same_attempts(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both scripts are sent again, and both are told what they came to."""
+    client.put_all(("a", b"", {}), ("b", b"", {}), ("c", b"", {}))
+    first = client.next()
+    lost = lose_next_reply(client, monkeypatch)
+    accepted, leases = client.engine.turn([Ending(first, "done")], ["default"], 1)
+    assert lost
+    assert accepted == [True]
+    assert [lease.message.id for lease in leases] == ["b"]
+    assert client.end(leases[0])
+    assert client.take_ids(5) == ["c"]
+
+
 @pytest.mark.parametrize("what", ["run", "archive", "delete"])
 def test_a_task_is_managed_once_though_the_reply_was_lost(
     client: Client, monkeypatch: pytest.MonkeyPatch, what: str
