@@ -169,16 +169,45 @@ def test_a_handler_that_never_returns_does_not_hold_its_place(
         release.set()
 
 
+def test_a_coroutine_that_never_returns_does_not_hold_its_place(
+    place: Path | str, router: TaskRouter, handled: threading.Event
+) -> None:
+    """One that passes over what would end it: what it says later does not count."""
+    release = threading.Event()
+
+    @router.handles("bad")
+    async def stubborn(_task: RawTask) -> str:
+        while not release.is_set():
+            try:
+                await asyncio.sleep(0.02)
+            except BaseException:
+                continue
+        return "late"
+
+    with staged(place, router, concurrency=1) as stage:
+        stage.put("bad", "bad", timeout=1, retention=60)
+        assert stage.ends("bad", "retry")
+        assert stage.error_of("bad").startswith("0xFFF6 task.deadline.passed: ")
+        assert lives(stage, handled)
+        release.set()
+        assert stage.state("bad") == "retry"
+
+
 @pytest.mark.parametrize(
     "result",
     [object(), {1, object()}, float("nan"), 2**70, "x" * 2 * 2**20, lambda: None],
     ids=["object", "set of objects", "nan", "huge number", "2 MiB", "function"],
 )
+@pytest.mark.parametrize("is_async", [False, True])
 def test_a_result_that_cannot_be_stored_archives_the_task(
-    place: Path | str, router: TaskRouter, handled: threading.Event, result: object
+    place: Path | str, router: TaskRouter, handled: threading.Event, result: object, is_async: bool
 ) -> None:
     """Another attempt would do the work twice, and return the same."""
-    router.add("bad", lambda _task: result)
+
+    async def work(_task: RawTask) -> object:
+        return result
+
+    router.add("bad", work if is_async else lambda _task: result)
     with staged(place, router) as stage:
         stage.put("bad", "bad", retention=60)
         assert stage.ends("bad", "archived")
