@@ -1,7 +1,8 @@
 """The log: what a system tells of itself, as log records; errors as one line of JSON each.
 
 Three loggers: ``understudy`` has a line of text for every event that is no error; ``understudy.errors`` has the error
-responses, each message one JSON object, with the traceback behind it as ``logging`` has it; ``understudy.events``
+responses, each message one JSON object, with the traceback behind it as ``logging`` has it, unless it is only that a
+server cannot be reached; ``understudy.events``
 has what subscribers of the event stream raised.
 """
 
@@ -11,10 +12,17 @@ import logging
 import traceback
 from collections.abc import Callable
 from contextlib import ExitStack
+from typing import Final
 
 from ..actors.events import Event, EventStream, catalogue
+from ..messages.errors import ActorError, ErrorKind
 
 __all__ = ["attach_logbook"]
+
+UNREACHABLE: Final = frozenset(
+    {ErrorKind.BROKER_UNAVAILABLE, ErrorKind.CACHE_UNAVAILABLE, ErrorKind.POSTGRES_UNAVAILABLE}
+)
+"""Kinds of errors that need no traceback: the text says which server it is, and what is wrong with it."""
 
 logger = logging.getLogger("understudy")
 errors = logging.getLogger("understudy.errors")
@@ -44,6 +52,15 @@ def attach_logbook(events: EventStream, name: str) -> Callable[[], None]:
     return stack.close
 
 
+def _is_passing(error: BaseException | None) -> bool:
+    """Whether it is for a server that cannot be reached now: nothing in the program, and said once for each attempt."""
+    for _ in range(8):
+        if isinstance(error, ActorError) and error.kind in UNREACHABLE:
+            return True
+        error = None if error is None else error.__cause__
+    return False
+
+
 def _write_error(event: Event, name: str) -> None:
     # With the codec, the catalogue and regular expressions: who never fails does without.
     from ..actors.errorlog.listening import response_of
@@ -51,6 +68,7 @@ def _write_error(event: Event, name: str) -> None:
 
     error: BaseException = event.error  # type: ignore[attr-defined]  # it has that field: see where it is subscribed
     response = response_of(event, name)
+    passing = _is_passing(error)
     record = errors.makeRecord(
         errors.name,
         event.level,
@@ -58,9 +76,12 @@ def _write_error(event: Event, name: str) -> None:
         0,
         "%s",
         (response.to_json().decode(),),
-        (type(error), error, error.__traceback__),
+        None if passing else (type(error), error, error.__traceback__),
         extra={"event": event, "response": response},
     )
+    if passing:
+        errors.handle(record)
+        return
     # Formatters take this where it is set: a traceback ends with the error's text, and that may hold a password.
     record.exc_text = redact("".join(traceback.format_exception(error)).rstrip())
     errors.handle(record)

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 from pika.adapters.select_connection import IOLoop as PikaLoop
 
+from . import hush
+
 logger = logging.getLogger("understudy.broker")
 
 Job = Callable[[], None]
@@ -97,9 +99,11 @@ class IoLoop:
             self._wake()
 
     def _run(self) -> None:
+        hush.begin()
         while not self._stopped:
             try:
                 self.pika.start()
             except Exception:  # a bug, in pika or here; the connections notice by themselves
                 logger.exception("the broker's input and output failed, and goes on")
         self.pika.close()
+        hush.end()
