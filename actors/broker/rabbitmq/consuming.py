@@ -32,6 +32,9 @@ logger = logging.getLogger("understudy.broker")
 BURY_AGAIN: Final = 1.0
 """Seconds until a dead letter that its queue did not take is offered again."""
 
+RESUME_AGAIN: Final = 1.0
+"""Seconds until a consumer whose start was not answered is started again."""
+
 ACK, REQUEUE, BURY = range(3)
 
 
@@ -143,6 +146,8 @@ class Consumers:
 
         def done(result: Any, error: BrokerError | None) -> None:
             consumer.starting = False
+            if error is not None:
+                consumer.channel = None
             then(result, error)
 
         def steps() -> Steps[None]:
@@ -194,7 +199,12 @@ class Consumers:
                 self._start(consumer, lambda _, error, consumer=consumer: self._resumed(consumer, error))  # type: ignore[misc]
 
     def _resumed(self, consumer: Consumer, error: BrokerError | None) -> None:
-        if error is not None and error.kind is not ErrorKind.BROKER_UNAVAILABLE:
+        if error is None:
+            return
+        if error.kind is ErrorKind.BROKER_UNAVAILABLE:
+            if self._operations.connected:  # its queue has no leader, say; else the next connection starts it
+                self._loop.after(RESUME_AGAIN, self.resume)
+        else:
             self._end(consumer, _cancelled(consumer, f"it could not be started again: {error}", error))
 
     def _on_closed(self, consumer: Consumer, channel: Any, reason: BaseException) -> None:

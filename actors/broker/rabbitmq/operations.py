@@ -29,7 +29,9 @@ Steps: TypeAlias = Generator[Step, Any, T]
 Outcome: TypeAlias = Callable[[Any, BrokerError | None], None]
 
 STEP_TIMEOUT: Final = 5.0
-"""Seconds that the server has to answer a step, before its connection is taken for dead."""
+"""Seconds that the server has to answer a step, and then another request, before its connection is taken for dead."""
+
+PROBE: Final = "see whether RabbitMQ answers"
 
 SILENCE: Final = 1.0
 """Seconds without an answer, or half of the time that there is if that is less, after which a request that is out of
@@ -95,6 +97,11 @@ class Operations:
         self._running: set[_Operation[Any]] = set()
         self._closed = False
         self._probing = False
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection."""
+        return self._link.connection is not None
 
     def perform(
         self, what: str, steps: Callable[[], Steps[T]], deadline: float | None = None, *, keep: bool = False
@@ -182,11 +189,14 @@ class Operations:
         self._running.discard(operation)
 
     def stalled(self, operation: _Operation[Any]) -> None:
-        """An operation had no answer in time."""
-        operation.fail(
-            BrokerError(f"{operation.what}: no answer within {STEP_TIMEOUT:g} s", kind=ErrorKind.BROKER_UNAVAILABLE)
-        )
-        self._link.drop(f"no answer within {STEP_TIMEOUT:g} s")
+        """An operation had no answer in time: the server is silent, or only what it concerns."""
+        if operation.what == PROBE:
+            operation.fail(BrokerError(f"{PROBE}: it does not", kind=ErrorKind.BROKER_UNAVAILABLE))
+            self._link.drop(f"no answer within {STEP_TIMEOUT:g} s")
+            return
+        text = f"{operation.what}: RabbitMQ has not answered this within {STEP_TIMEOUT:g} s"
+        operation.skip(BrokerError(text, kind=ErrorKind.BROKER_UNAVAILABLE))
+        self._probe()
 
     def _overdue(self, operation: _Operation[Any], allowed: float) -> None:
         """Whoever had asked for it is about to give up."""
@@ -210,7 +220,7 @@ class Operations:
 
         if not self._probing and self._link.connection is not None:
             self._probing = True
-            self.start("see whether RabbitMQ answers", nothing, known)
+            self.start(PROBE, nothing, known)
 
     def timer(self, seconds: float, job: Callable[[], None]) -> Any:
         """A timer of the loop."""
@@ -269,9 +279,19 @@ class _Operation(Generic[T]):
     def fail(self, error: BrokerError) -> None:
         self._end(None, error)
 
+    def skip(self, error: BrokerError) -> None:
+        """Raise an error at the step that is not answered; a generator that goes on gets a new channel."""
+        self._turn += 1  # its answer comes too late from here on
+        channel, self._channel = self._channel, None
+        if channel is not None and channel.is_open:
+            self._owner.guard(channel.close)
+        self._advance(lambda steps: steps.throw(error))
+
     def _open_channel(self, then: Callable[[], None]) -> None:
+        turn = self._turn
+
         def opened(channel: Any) -> None:
-            if self._done:  # too late
+            if self._done or turn != self._turn:  # too late
                 self._owner.guard(channel.close)
                 return
             self._channel = channel

@@ -10,6 +10,8 @@ import pytest
 from understudy.actors.actor import Actor
 from understudy.actors.broker.actor import Broker
 from understudy.actors.broker.rabbitmq import operations, publishing
+from understudy.actors.broker.rabbitmq.operations import Steps
+from understudy.actors.broker.topology import Queue
 from understudy.actors.handlers import handles
 from understudy.messages import (
     ActorError,
@@ -27,7 +29,8 @@ from understudy.messages import (
 from understudy.supervisors.system import ActorSystem
 
 from ...servers.shared import with_options
-from .conftest import PATIENCE
+from .conftest import PATIENCE, eventually
+from .rabbit import Collector, Outcomes, connected, numbered
 
 NOTIF = NotifData(id="n", receiver_info="1", action_data=1, actioner_info="2", fired_at=1)
 REQUESTS: list[Message[Any]] = [
@@ -126,3 +129,58 @@ def test_a_connection_on_which_somebody_waited_in_vain_is_given_up(
         with pytest.raises(BrokerError):
             system.ask("broker", CountQueue("q"), timeout=1)
         assert lost.wait(PATIENCE)
+
+
+# --- a server that answers, and a queue that does not: it has no leader, after a kill at the wrong moment ---------
+
+
+def unanswered() -> Steps[None]:
+    yield lambda channel, then: None
+
+
+def test_what_alone_is_not_answered_fails_alone(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The connection stays, and with it its consumers: the server answers others."""
+    with connected(amqp_url) as broker:
+        broker.declare_queue(Queue("q"))
+        collector = Collector(broker, "q")
+        connection = broker._consuming.connection
+        monkeypatch.setattr(operations, "STEP_TIMEOUT", 1.0)
+        with pytest.raises(BrokerError, match="has not answered this") as caught:
+            broker._operations.perform("look at queue 'young'", unanswered)
+        assert caught.value.kind == "broker.unavailable"
+        monkeypatch.setattr(operations, "STEP_TIMEOUT", PATIENCE)
+        broker.publish(numbered("q", range(3)), Outcomes().reporter())
+        collector.wait_for("012")
+        assert broker.counts("q").consumers == 1
+        assert broker._consuming.connection is connection
+
+
+def test_a_queue_that_does_not_answer_keeps_no_other_from_being_declared_again(
+    amqp_url: str, new_proxy: Callable[[str], Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After a reconnect; and a consumer whose start was not answered is started again until it is."""
+    proxy = new_proxy(amqp_url)
+    with connected(proxy.url) as broker:
+        for name in ("young", "q"):
+            broker.declare_queue(Queue(name))
+        collectors = [Collector(broker, name, name) for name in ("young", "q")]
+        declare, restored = broker.topology.declare_queue, broker._consumers._consume
+        tries: list[str] = []
+
+        def declaring(queue: Queue) -> Steps[None]:
+            yield from unanswered() if queue.name == "young" else declare(queue)
+
+        def consume(consumer: Any, channel: Any, then: Any) -> None:
+            tries.append(consumer.subscription.tag)
+            if tries.count("young") != 1 or consumer.subscription.tag != "young":
+                restored(consumer, channel, then)
+
+        monkeypatch.setattr(broker.topology, "declare_queue", declaring)
+        monkeypatch.setattr(broker._consumers, "_consume", consume)
+        monkeypatch.setattr(operations, "STEP_TIMEOUT", 2.0)
+        proxy.reset()
+        eventually(lambda: tries.count("young") >= 2)
+        monkeypatch.setattr(operations, "STEP_TIMEOUT", PATIENCE)
+        for collector, name in zip(collectors, ("young", "q"), strict=True):
+            broker.publish(numbered(name, range(3)), Outcomes().reporter())
+            collector.wait_for("012")
