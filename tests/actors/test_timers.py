@@ -198,6 +198,7 @@ def test_a_repetition_that_comes_late_is_not_made_up_for() -> None:
     timers = ThreadTimers(lambda: now, "test")
     fired: list[float] = []
     went_off = threading.Semaphore(0)
+    due_again = threading.Event()
 
     def action() -> None:
         fired.append(now)
@@ -208,6 +209,8 @@ def test_a_repetition_that_comes_late_is_not_made_up_for() -> None:
         now = 100.5
         timers.add(Timer(0.0, lambda: None))  # wakes the thread
         assert went_off.acquire(timeout=PATIENCE)
+        timers.add(Timer(0.0, due_again.set))  # comes after the repetition was set anew, by the time there is now
+        wait(due_again)
         now = 200.0
         timers.add(Timer(0.0, lambda: None))
         assert went_off.acquire(timeout=PATIENCE)
