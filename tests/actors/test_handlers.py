@@ -11,6 +11,8 @@ import pytest
 from understudy import Actor, ActorSystem, ErrorCode, ErrorKind, Message, Request, handles, handles_batch
 from understudy.messages.errors import HandlerDeclarationError
 
+from ..naming import shown
+
 T = TypeVar("T")
 
 
@@ -218,7 +220,7 @@ def test_a_handler_that_is_overridden_by_what_is_no_method_is_refused_by_name() 
         type("Derived", (Sound,), {"odd": None})
 
 
-@pytest.mark.parametrize("thing", [5, None, property(lambda self: self), functools.partial(print), object()], ids=repr)
+@pytest.mark.parametrize("thing", [5, None, property(lambda self: self), functools.partial(print), object()], ids=shown)
 def test_what_is_no_method_is_no_handler(thing: Any) -> None:
     """It would be overlooked when the class is read."""
     decorators: list[Any] = [handles, handles_batch, handles_batch(max_size=3)]
@@ -230,7 +232,7 @@ def test_what_is_no_method_is_no_handler(thing: Any) -> None:
         assert caught.value.kind == ErrorKind.HANDLER_UNCALLABLE
 
 
-@pytest.mark.parametrize("size", [0, -1, 1.5, "3", True, None], ids=repr)
+@pytest.mark.parametrize("size", [0, -1, 1.5, "3", True, None], ids=shown)
 def test_a_batch_has_room_for_one_at_least(size: Any) -> None:
     """And for a whole number of them."""
     with pytest.raises(HandlerDeclarationError, match="max_size="):

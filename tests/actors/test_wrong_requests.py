@@ -45,6 +45,8 @@ from understudy.messages import (
 from understudy.supervisors.system import ActorSystem
 from understudy.testing import SimulatedDispatcher
 
+from ..naming import shown
+
 WRONG: list[Any] = [
     None, 5, -1, 1.5, float("nan"), True, "text", "", "\ud800", "\0", b"bytes", object(), [], {}, {"lock": "l"}, int,
     CacheGet("k"), 2**70,
@@ -180,7 +182,7 @@ OBVIOUS: list[tuple[Service, Message[Any]]] = [
 
 
 @pytest.mark.parametrize(
-    ("service", "message"), OBVIOUS, ids=lambda each: repr(each) if isinstance(each, Message) else ""
+    ("service", "message"), OBVIOUS, ids=lambda each: shown(each) if isinstance(each, Message) else ""
 )
 def test_a_wrong_request_has_its_services_code_and_names_the_field(
     system: ActorSystem, service: Service, message: Message[Any]

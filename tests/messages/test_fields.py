@@ -12,6 +12,8 @@ from understudy import Message
 from understudy.messages import CacheSet, StoreNotifEvent
 from understudy.messages.fields import field_fault
 
+from ..naming import shown
+
 T = TypeVar("T")
 
 
@@ -70,13 +72,13 @@ BAD: list[tuple[str, Any, str]] = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), GOOD, ids=repr)
+@pytest.mark.parametrize(("name", "value"), GOOD, ids=shown)
 def test_what_fits_has_no_fault(name: str, value: Any) -> None:
     """A whole number is a number, an enumeration's value is one of it; lists are left to who uses them."""
     assert field_fault(Order(**{name: value})) is None
 
 
-@pytest.mark.parametrize(("name", "value", "wanted"), BAD, ids=repr)
+@pytest.mark.parametrize(("name", "value", "wanted"), BAD, ids=shown)
 def test_what_does_not_fit_is_named_with_what_would(name: str, value: Any, wanted: str) -> None:
     """And shown, in bounded length."""
     fault = field_fault(Order(**{name: value}))

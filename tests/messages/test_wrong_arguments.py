@@ -26,6 +26,8 @@ from understudy.messages import (
     reply_type_of,
 )
 
+from ..naming import shown
+
 R = TypeVar("R")
 
 
@@ -60,7 +62,7 @@ def refused(argument: str, value: object, call: Callable[[], object]) -> CodecEr
     return error
 
 
-@pytest.mark.parametrize("body", NO_BODY, ids=repr)
+@pytest.mark.parametrize("body", NO_BODY, ids=shown)
 def test_what_is_no_body_is_not_read(body: Any) -> None:
     """A text among them: whoever has one says how it is to be encoded."""
     for call in (
@@ -72,7 +74,7 @@ def test_what_is_no_body_is_not_read(body: Any) -> None:
         assert ("encode" in str(error)) == isinstance(body, str)
 
 
-@pytest.mark.parametrize("wanted", NO_TYPE, ids=repr)
+@pytest.mark.parametrize("wanted", NO_TYPE, ids=shown)
 def test_what_is_no_message_type_is_not_made(wanted: Any, tmp_path: Path) -> None:
     """Neither a type that is no message's, nor Message itself, nor a message; before a file is opened."""
     refused("message_type", wanted, lambda: decode(BODY, wanted))
@@ -80,14 +82,14 @@ def test_what_is_no_message_type_is_not_made(wanted: Any, tmp_path: Path) -> Non
     refused("message_type", wanted, lambda: read_lines(tmp_path / "none", wanted))
 
 
-@pytest.mark.parametrize("message", NO_MESSAGE, ids=repr)
+@pytest.mark.parametrize("message", NO_MESSAGE, ids=shown)
 def test_what_is_no_message_is_not_written_as_one(message: Any) -> None:
     """A reply may be anything; a message is one."""
     refused("message", message, lambda: encode(message))
     refused("message", message, lambda: encode_named(message, registry=registry))
 
 
-@pytest.mark.parametrize("size", NO_SIZE, ids=repr)
+@pytest.mark.parametrize("size", NO_SIZE, ids=shown)
 def test_what_is_no_number_of_bytes_is_no_limit(size: Any, tmp_path: Path) -> None:
     """In none of the functions."""
     calls: list[Callable[[], object]] = [
@@ -103,7 +105,7 @@ def test_what_is_no_number_of_bytes_is_no_limit(size: Any, tmp_path: Path) -> No
         refused("max_body", size, call)
 
 
-@pytest.mark.parametrize("other", NO_REGISTRY, ids=repr)
+@pytest.mark.parametrize("other", NO_REGISTRY, ids=shown)
 def test_what_is_no_registry_knows_no_names(other: Any) -> None:
     """Nor can it be another one's parent."""
     refused("registry", other, lambda: encode_named(Deposit(), registry=other))
@@ -112,7 +114,7 @@ def test_what_is_no_registry_knows_no_names(other: Any) -> None:
         refused("parent", other, lambda: WireRegistry(other))
 
 
-@pytest.mark.parametrize("path", [None, 5, [], object(), 1.5, "a\0b", Path("a\0b")], ids=repr)
+@pytest.mark.parametrize("path", [None, 5, [], object(), 1.5, "a\0b", Path("a\0b")], ids=shown)
 def test_what_is_no_path_is_no_file_to_read(path: Any) -> None:
     """An open file's number among them, which would be somebody else's file; and what no system can open."""
     with pytest.raises(FileError, match="path") as caught:
@@ -120,7 +122,7 @@ def test_what_is_no_path_is_no_file_to_read(path: Any) -> None:
     assert caught.value.kind == ErrorKind.FILE_UNREADABLE
 
 
-@pytest.mark.parametrize("name", [None, 5, [], {}, object(), Deposit], ids=repr)
+@pytest.mark.parametrize("name", [None, 5, [], {}, object(), Deposit], ids=shown)
 def test_what_is_no_name_is_not_known(name: Any) -> None:
     """Even if it cannot be looked up at all."""
     with pytest.raises(CodecError) as caught:
@@ -133,7 +135,7 @@ def test_what_is_no_name_is_not_known(name: Any) -> None:
         assert reply_type_of(name) is None
 
 
-@pytest.mark.parametrize("junk", [None, 5, [], {}, object(), Deposit, b"x", Deposit()], ids=repr)
+@pytest.mark.parametrize("junk", [None, 5, [], {}, object(), Deposit, b"x", Deposit()], ids=shown)
 def test_an_error_response_can_be_built_of_anything(junk: Any) -> None:
     """It is made where something has failed already, so it must not fail."""
     response = ErrorResponse.from_exception(

@@ -41,6 +41,8 @@ from understudy.supervisors.partition import Resize
 from understudy.supervisors.routing import partition_of
 from understudy.testing import SimulatedDispatcher
 
+from ..naming import shown
+
 
 class Who(Message[Any]):
     """Say with what you were made."""
@@ -194,7 +196,7 @@ class Shade(enum.StrEnum):
 @pytest.mark.parametrize(
     "key",
     [object(), Colour.RED, [1], {1: 2}, {1, 2}, frozenset({1}), float("nan"), ("ada", object()), bytearray(b"x"), Page],
-    ids=repr,
+    ids=shown,
 )
 def test_a_key_that_is_not_written_alike_everywhere_is_refused(key: object) -> None:
     with pytest.raises(PartitionInvalid, match="cannot be a routing key") as caught:
@@ -356,14 +358,14 @@ def test_it_never_grows_above_what_was_declared(system: ActorSystem) -> None:
 BAD_COUNTS: list[Any] = [0, -1, 1.0, "2", None, True, (1,)]
 
 
-@pytest.mark.parametrize("count", BAD_COUNTS, ids=repr)
+@pytest.mark.parametrize("count", BAD_COUNTS, ids=shown)
 def test_a_bad_number_of_partitions_is_refused_at_the_declaration(count: Any) -> None:
     with pytest.raises(PartitionInvalid, match="give a whole number, 1 or more") as caught:
         pages(count)
     assert caught.value.response.kind == "supervisor.partition.invalid"
 
 
-@pytest.mark.parametrize("count", BAD_COUNTS, ids=repr)
+@pytest.mark.parametrize("count", BAD_COUNTS, ids=shown)
 def test_a_bad_number_of_partitions_is_refused_in_resize_and_nothing_changes(system: ActorSystem, count: Any) -> None:
     ref = start(system, pages(2))
     with pytest.raises(PartitionInvalid):

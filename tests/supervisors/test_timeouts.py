@@ -22,6 +22,7 @@ from understudy import (
     UnhandledMessage,
 )
 
+from ..naming import shown
 from .bank import Account, Balance, Deposit, Gate, Wait
 
 BAD: list[Any] = ["1", math.nan, True, object(), [1.0], 1j]
@@ -48,7 +49,7 @@ def waits(system: ActorSystem) -> list[tuple[str, Callable[[Any], object]]]:
     ]
 
 
-@pytest.mark.parametrize("bad", BAD, ids=repr)
+@pytest.mark.parametrize("bad", BAD, ids=shown)
 def test_what_is_no_timeout_is_refused_by_name_and_value(bank: ActorSystem, bad: Any) -> None:
     """And nothing is sent, stopped or waited for."""
     account = bank.spawn(Account, name="account")
@@ -84,7 +85,7 @@ def test_a_future_of_an_ask_by_name_tells_of_the_bad_timeout_when_it_is_read(ban
         future.get()
 
 
-@pytest.mark.parametrize("drain", BAD, ids=repr)
+@pytest.mark.parametrize("drain", BAD, ids=shown)
 def test_what_is_no_time_to_drain_is_refused(bank: ActorSystem, drain: Any) -> None:
     """Before the stop has begun; so it is by `run`."""
     for begin in (bank.stop, bank.run):
