@@ -11,6 +11,7 @@ from pykka.messages import _ActorStop as ActorStop
 from ..messages.errors import IncarnationFenced, UnhandledMessage
 from ..messages.message import Message
 from . import execution, lifecycle
+from .attributes import check_attributes
 from .cell import RUNNING, STARTING, Cell, ending
 from .future import Future
 from .handlers import HandlerTable, build_table
@@ -45,8 +46,12 @@ class Actor(Spawning, pykka.Actor):
         mailbox: the mailbox's bound and overflow policy; the child spec may say otherwise. None: 10,000
             messages and ``reject`` under a supervisor, no bound when started pykka's way.
         refusals: exceptions that, like ``Refusal``, turn a request down and do not end the incarnation: the
-            asker gets them as they are.
+            asker gets them as they are. A tuple, also of one.
         use_daemon_thread: pykka's setting for ``thread`` actors that were started pykka's way.
+
+    Raises:
+        SpecInvalid: ``config.actor.invalid``, where a subclass is defined whose attributes are not such values.
+        HandlerDeclarationError: likewise, for its handlers.
     """
 
     dispatcher: ClassVar[Literal["pool", "thread", "asyncio"]] = "pool"
@@ -63,6 +68,7 @@ class Actor(Spawning, pykka.Actor):
         cls._table = build_table(cls)
         if cls._table.has_async:
             cls.dispatcher = "asyncio"
+        check_attributes(cls)
 
     def __init__(self, *_args: Any, **_kwargs: Any) -> None:
         """Set the actor up; subclasses call it first. Arguments are accepted and ignored, as in pykka."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..messages.errors import AskTimeout, ErrorKind, HandlerFailed, ReplyMissing
+from ..messages.redact import text_of as text_of_value
 from .cell import Cell
 from .reasons import ActorKilled
 from .request import Request
@@ -63,8 +64,5 @@ def is_due(cell: Cell, request: Request[Any]) -> bool:
 
 def text_of(error: BaseException | None) -> str:
     """An exception's type and text, whatever its ``__str__`` does."""
-    try:
-        text = str(error)
-    except Exception:
-        text = "(its text could not be made)"
+    text = text_of_value(error)
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -161,11 +161,13 @@ def _fill(cell: Cell, life: int, build: Callable[[], Actor], by: Actor | None) -
     try:
         actor: Any = build()
         # Its constructor put it there; a function of the user's may have returned something else.
-        if actor is not cell.actor and not isinstance(actor, pykka.Actor):
+        if actor is None or (actor is not cell.actor and not isinstance(actor, pykka.Actor)):
             if isinstance(actor, _Ignore):
                 return actor
             raise _bad_answer(cell, "the child spec's function", actor)
-        table: HandlerTable = actor._table  # pyright: ignore[reportAttributeAccessIssue]  # an understudy.Actor: the spec saw to it
+        table: HandlerTable | None = getattr(actor, "_table", None)
+        if table is None:  # one of pykka's own
+            raise _bad_answer(cell, "the child spec's function", actor)
         if table.starts:
             _go_on(cell, life, by, STARTING, actor)
             outcome: Started | _Ignore = cell.dispatcher.call(cell, lambda: _run_on_start(cell, actor))
@@ -411,8 +413,10 @@ def incarnation_over(cell: Cell, actor: Any, reason: ExitReason) -> bool:
             return False
         life = cell.incarnation
         left = _leave(cell, reason)
-    _clean_up(cell, left)
-    _tell_end(cell, life, left.ends, reason)
+    try:
+        _clean_up(cell, left)
+    finally:
+        _tell_end(cell, life, left.ends, reason)
     return True
 
 

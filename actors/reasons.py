@@ -51,7 +51,7 @@ def _one_line(value: object, show: Callable[[object], str]) -> str:
 
     try:
         return " ".join(clean(show(value)).splitlines())
-    except Exception as problem:
+    except BaseException as problem:  # a text must be had even from a `__str__` that exits
         return f"<{type(value).__name__} whose text cannot be had: {type(problem).__name__}>"
 
 

@@ -9,6 +9,7 @@ import logging
 import sys
 import threading
 import time
+from contextlib import suppress
 from typing import Any
 
 import pykka
@@ -19,7 +20,7 @@ from . import execution, killing, lifecycle
 from .answers import handler_failed, is_due
 from .cell import CLOSED, RUNNING, Cell, ending
 from .future import Future, not_answered
-from .reasons import NORMAL, ActorKilled
+from .reasons import NORMAL, ActorKilled, ExitReason
 from .request import Request
 
 __all__ = ["BOOT", "SLICE", "assist", "await_reply", "can_assist", "failed", "leave", "obey", "other", "run"]
@@ -288,7 +289,40 @@ def _boot(cell: Cell, actor: Any) -> bool:
 
 
 def failed(cell: Cell, actor: Any, item: Any, error: BaseException) -> bool:
-    """An exception escaped a handler; returns whether the incarnation goes on."""
+    """An exception escaped a handler; returns whether the incarnation goes on.
+
+    Whatever fails while that is dealt with, the asker is answered, and the incarnation ends if it cannot go on: else
+    the exception would end the thread with the actor in its hands, which would never be run again.
+    """
+    try:
+        return _deal_with(cell, actor, item, error)
+    except BaseException as failure:
+        _give_up(cell, actor, item, failure)
+        if isinstance(failure, KeyboardInterrupt) and threading.current_thread() is threading.main_thread():
+            raise  # it has nothing to do with the actor
+        return False
+
+
+def _give_up(cell: Cell, actor: Any, item: Any, failure: BaseException) -> None:
+    """What went wrong cannot be dealt with as it should be: answer the asker, end the incarnation."""
+    if type(item) is Request and item.reply_to is not None:
+        with suppress(Exception):  # of somebody who is told of the answer
+            item.reply_to.try_fail(handler_failed(cell, item.message, failure))
+    if cell.actor is not actor:
+        killing.forget_pending(get_ident())
+        return
+    if cell.parent is None:
+        cell.state, cell.limit = CLOSED, -1
+        pykka.ActorRegistry.unregister(actor.actor_ref)
+        _close_unsupervised(cell)
+        return
+    try:
+        lifecycle.crashed(cell, actor, item, failure)
+    except BaseException as worse:
+        lifecycle.incarnation_over(cell, actor, ExitReason.of(worse))
+
+
+def _deal_with(cell: Cell, actor: Any, item: Any, error: BaseException) -> bool:
     if cell.actor is not actor:  # it was fenced while it ran: nobody listens to it any more
         killing.forget_pending(get_ident())
         if type(item) is Request:  # who ended it may have looked just before this one was taken up

@@ -113,6 +113,7 @@ class ErrorKind(StrEnum):
     # configuration
     CHILD_SPEC_INVALID = "config.child_spec.invalid"
     SUPERVISOR_FLAGS_INVALID = "config.supervisor_flags.invalid"
+    ACTOR_INVALID = "config.actor.invalid"
     MAILBOX_INVALID = "config.mailbox.invalid"
     CHANNEL_INVALID = "config.channel.invalid"
     BACKOFF_INVALID = "config.backoff.invalid"

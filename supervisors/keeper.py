@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from ..actors import execution, lifecycle
 from ..actors.actor import Actor
+from ..actors.attributes import check_attributes
 from ..actors.cell import CLOSED, SUSPENDED, Cell
 from ..actors.directory import ref_to
 from ..actors.events import (
@@ -210,6 +211,8 @@ class Keeper(Actor):
                 lifecycle.close(kept, SHUTDOWN)
         actor_class = spec.actor_class
         policy = spec.mailbox or actor_class.mailbox or DEFAULT_MAILBOX
+        if not isinstance(policy, Mailbox):  # set after the class was defined
+            raise self._wrong_class(spec)
         cell = Cell(
             actor_class,
             self._cell.runtime,
@@ -221,6 +224,16 @@ class Keeper(Actor):
         if name is not None or spec.alias is not None:
             self._cell.runtime.directory.register(cell, spec.alias)
         return cell
+
+    def _wrong_class(self, spec: ChildSpec) -> StartFailed:
+        try:
+            check_attributes(spec.actor_class)
+        except ConfigError as error:
+            path = f"{self._cell.path}/{spec.name or ''}".strip("/")
+            return StartFailed(
+                f"{path or spec.actor_class.__name__} did not start: {error}", target=path, verb="start", cause=error
+            )
+        raise AssertionError(spec)  # pragma: no cover - something is wrong with it, or this were not called
 
     def _announce(self, cell: Cell, reason: ExitReason | None) -> None:
         events = cell.runtime.events

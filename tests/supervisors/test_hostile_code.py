@@ -59,6 +59,68 @@ def test_whatever_on_failure_raises_the_actor_is_restarted(kind: type[Fragile], 
         assert system.lookup("a").incarnation == 2
 
 
+class Mute(Exception):
+    """Its text cannot be had."""
+
+    def __str__(self) -> str:
+        raise BaseException("no text")
+
+
+class BadRefusals(Actor):
+    """What it refuses was broken after its class had been defined, so that only its failures come upon it."""
+
+    stopped = 0
+
+    @handles
+    def crash(self, _message: Crash) -> None:
+        raise KeyError("k")
+
+    @handles
+    def ask(self, _message: Ask) -> int:
+        raise Mute
+
+    def on_failure(self, exception_type: Any, exception_value: Any, traceback: Any) -> None:
+        BadRefusals.stopped += 1
+
+
+@pytest.mark.parametrize("block", [True, False])
+@pytest.mark.parametrize("dispatcher", ["pool", "thread", "asyncio"])
+@pytest.mark.parametrize("refusals", [LookupError, ("x",), None, ()])
+def test_a_failure_that_cannot_be_dealt_with_answers_the_asker_and_ends_the_incarnation(
+    refusals: Any, dispatcher: Any, block: bool
+) -> None:
+    class Bad(BadRefusals):
+        pass
+
+    Bad.dispatcher = dispatcher
+    Bad.refusals = refusals
+    with ActorSystem("refusals", intensity=100) as system:
+        ref = system.spawn(Bad, name="a")
+        before = BadRefusals.stopped
+        for message in (Crash(), Ask()):
+            with pytest.raises(ActorError) as raised:
+                ref.ask(message, timeout=60) if block else ref.ask(message, block=False).get(timeout=60)
+            assert raised.value.kind == "actor.handler.failed"
+            assert raised.value.actor == "a"
+        with pytest.raises(ActorError) as raised:  # whose answer comes from the third incarnation
+            system.ask("a", Crash(), timeout=60)
+        assert raised.value.incarnation == 3
+        assert BadRefusals.stopped >= before + 2  # the third hook may still be to come
+
+
+def test_a_failure_that_cannot_be_dealt_with_ends_an_actor_without_a_supervisor() -> None:
+    class Bad(BadRefusals):
+        pass
+
+    Bad.refusals = LookupError  # type: ignore[assignment]
+    ref = Bad.start()
+    with pytest.raises(ActorError) as raised:
+        ref.ask(Crash(), timeout=60)
+    assert raised.value.kind == "actor.handler.failed"
+    assert ref.actor_stopped.wait(60)
+    assert not ref.is_alive()
+
+
 def test_a_handler_that_exits_does_not_end_the_program_that_asks_whoever_runs_it() -> None:
     with ActorSystem("exits", intensity=10) as system:
         system.spawn(Fragile, name="a")
