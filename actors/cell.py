@@ -261,7 +261,9 @@ class Cell:
             self.offer(item)
 
     def put_always(self, item: Any, *, first: bool = False) -> None:
-        """Let the runtime's own item wait, whatever the bound."""
+        """Let the runtime's own item wait, whatever the bound. No later message takes its room, either."""
+        if self.policy.overflow == "drop_oldest" and type(item) is not Request:
+            item = Request(item)  # which nobody waits for: so it is told from what was sent
         if first:
             self.queue.appendleft(item)
         else:
@@ -359,7 +361,10 @@ class Cell:
         """Answer an item that will not be handled: an ask with an error, a tell as a dead letter."""
         if type(item) is not Request:
             self.runtime.events.dead_letter(self.path, item, reason)
-        elif item.reply_to is not None:
+        elif item.reply_to is None:
+            if reason != "killed":  # else somebody may run it who asked, and is told (see assisted ask)
+                self.runtime.events.dead_letter(self.path, item.message, reason)
+        else:
             if type(item.message) is ActorStop:
                 item.reply_to.try_set(None)
                 return
@@ -377,17 +382,27 @@ class Cell:
                 return
 
     def _put_for_the_oldest(self, item: Any) -> None:
+        """Let ``item`` wait in the place of the oldest that was sent; the runtime's own items stay."""
+        own: list[Any] = []
         while len(self.queue) >= self.limit > 0:
             try:
                 oldest = self.queue.popleft()
             except IndexError:
                 break
-            if type(oldest.message if type(oldest) is Request else oldest) is ActorStop:
-                self.queue.appendleft(oldest)  # pykka's order to stop: what comes behind it is not handled anyway
+            message = oldest.message if type(oldest) is Request else oldest
+            if type(message) is ActorStop:
+                own.append(oldest)  # pykka's order to stop: what comes behind it is not handled anyway
+                self.queue.extendleft(reversed(own))
                 self._displace(item)
                 return
-            self._displace(oldest)
-        self.put_always(item)
+            if message is oldest or oldest.reply_to is not None:
+                self._displace(oldest)
+                break
+            own.append(oldest)
+        self.queue.extendleft(reversed(own))
+        self.queue.append(item)
+        if self.idle:
+            self.wake()
 
     def _displace(self, item: Any) -> None:
         message = item.message if type(item) is Request else item

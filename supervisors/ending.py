@@ -6,6 +6,7 @@ import logging
 import math
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Literal
 
 from ..actors import execution, lifecycle
@@ -13,12 +14,13 @@ from ..actors.cell import RUNNING, STARTING, Cell
 from ..actors.events import BackgroundAbandoned, HandlerAbandoned, SystemStopped, SystemStopping
 from ..actors.future import Future
 from ..actors.reasons import SHUTDOWN, ExitReason
+from ..actors.ref import StopChild
 from ..actors.runtime import Runtime
 from ..actors.timeouts import as_seconds, as_timeout
 from ..messages.errors import AskTimeout
 from .keeper import GAVE_UP
 
-__all__ = ["Ending", "Outcome"]
+__all__ = ["STOP_TIMEOUT", "Ending", "Outcome"]
 
 Outcome = Literal["running", "stopped", "gave_up"]
 
@@ -35,6 +37,9 @@ FORCE_TIMEOUT = 10.0
 
 MAX_LEFT = 10
 """How many of those that did not end are named."""
+
+STOP_TIMEOUT = 30.0
+"""Seconds that the whole ordered stop may take; what still runs then is killed."""
 
 THREADS_TIMEOUT = 1.0
 """Seconds that idle threads get to end."""
@@ -127,6 +132,12 @@ class Ending:
         elif not self.wait(timeout):
             self._insist()
         return self.over and self.left_behind == 0
+
+    def stop_root(self, order: StopChild) -> None:
+        """Somebody called ``stop`` on the reference of the root, which is the system: answered once that is down."""
+        if self._begin("stopped"):
+            self._elsewhere(lambda: self._run(STOP_TIMEOUT, 0.0, "its root was told to stop"))
+        self.on_down(partial(_answer, order.future))
 
     def kill(self, cause: str) -> None:
         """See ``ActorSystem.kill``."""
@@ -259,6 +270,10 @@ class Ending:
     def _count(self, _event: HandlerAbandoned | BackgroundAbandoned) -> None:
         with self._change:
             self.abandoned += 1
+
+
+def _answer(stopped: Future[bool]) -> None:
+    stopped.try_set(True)
 
 
 def _is_busy(cell: Cell) -> bool:

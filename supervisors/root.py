@@ -10,6 +10,7 @@ from ..actors.cell import Cell
 from ..actors.handlers import handles
 from ..actors.lifecycle import ChildExited
 from ..actors.reasons import SHUTDOWN, ExitReason
+from ..actors.ref import StopChild
 from ..messages.message import Message
 from .child import ChildSpec
 from .dynamic import DynamicKeeper, DynamicSupervisor
@@ -20,18 +21,21 @@ __all__ = ["RootKeeper", "StartTree", "Top"]
 
 
 class Top:
-    """What stands in the parent's place above the root: it hears when the root itself has ended."""
+    """What stands in the parent's place above the root: it hears when the root itself has ended, or is to end."""
 
     path = ""
 
-    def __init__(self, ended: Callable[[ExitReason], None]) -> None:
+    def __init__(self, ended: Callable[[ExitReason], None], stop: Callable[[StopChild], None]) -> None:
         self.waiting_on: tuple[execution.Party | execution.Wait, ...] = ()
         self._ended = ended
+        self._stop = stop
 
     def signal(self, item: Any, *, first: bool = False) -> None:
-        """Take word of the root's exit."""
+        """Take word of the root's exit, or the order to stop it."""
         if isinstance(item, ChildExited):
             self._ended(item.reason)
+        elif isinstance(item, StopChild):
+            self._stop(item)
 
 
 class StartTree(Message[StartedChild]):

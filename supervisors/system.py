@@ -13,14 +13,14 @@ from ..actors.directory import ref_to
 from ..actors.events import EventStream
 from ..actors.mailbox import Mailbox
 from ..actors.reasons import ExitReason
-from ..actors.ref import ActorRef
+from ..actors.ref import ActorRef, StopChild
 from ..actors.registry import show_tree
 from ..actors.runtime import Runtime, Simulation
 from ..messages.errors import ErrorKind, SpecInvalid
 from ..messages.redact import repr_of
 from .child import Child, ChildSpec, is_name
 from .dynamic import DynamicSupervisor
-from .ending import Ending, Outcome
+from .ending import STOP_TIMEOUT, Ending, Outcome
 from .logbook import attach_logbook
 from .parts import supervise
 from .ref import SupervisorRef
@@ -30,9 +30,6 @@ from .starting import Starting
 from .tree import TreeNode, tree_of
 
 __all__ = ["ActorSystem", "Outcome"]
-
-STOP_TIMEOUT = 30.0
-"""Seconds that the whole ordered stop may take; what still runs then is killed."""
 
 
 class ActorSystem(Starting):
@@ -78,7 +75,9 @@ class ActorSystem(Starting):
         self.runtime = Runtime(name, simulation=dispatcher, pool_size=pool_size)
         self.runtime.supervise = supervise
         self._templates: dict[Any, Child] = {}
-        self._root = Cell(RootKeeper, self.runtime, Mailbox(capacity=None), name="", parent=Top(self._ended))
+        self._root = Cell(
+            RootKeeper, self.runtime, Mailbox(capacity=None), name="", parent=Top(self._ended, self._stop_root)
+        )
         self._ending = Ending(name, self.runtime, self._root, self.cells, self._clean_up)
         self._detach_log = attach_logbook(self.runtime.events, name)
         lifecycle.start(self._root, lambda: build(RootKeeper, self._root, (spec, self._ended), {}))
@@ -94,7 +93,10 @@ class ActorSystem(Starting):
 
     @property
     def root(self) -> SupervisorRef:
-        """The reference of the system's own dynamic supervisor, the parent of everything. Its path is empty."""
+        """The reference of the system's own dynamic supervisor, the parent of everything. Its path is empty.
+
+        Its ``stop()`` stops the system.
+        """
         return SupervisorRef(self._root)
 
     @property
@@ -252,6 +254,9 @@ class ActorSystem(Starting):
 
     def __repr__(self) -> str:
         return f"<ActorSystem {self.name!r} {self.outcome}>"
+
+    def _stop_root(self, order: StopChild) -> None:
+        self._ending.stop_root(order)
 
     def _ended(self, reason: ExitReason) -> None:
         self._ending.ended_itself(reason)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from understudy import ActorError, ActorRef, ActorSystem, ErrorCode, ErrorKind, Mailbox, Refusal
+from understudy import ActorError, ActorRef, ActorSystem, ErrorCode, ErrorKind, Mailbox, Refusal, Terminated, handles
 from understudy.actors.events import DeadLetter
+from understudy.actors.ref import stopped_event
 from understudy.messages.errors import AskCycle
 
 from .core_stage import PATIENCE, Do, LoopPlayer, Note, Player, ThreadPlayer, in_thread, kind_of, seen, stuck, wait
@@ -163,6 +164,56 @@ def test_a_dropped_ask_is_answered(system: ActorSystem, overflow: Any) -> None:
             dropped.get(timeout=PATIENCE)
     assert caught.value.kind == ErrorKind.MAILBOX_DROPPED
     assert (second if dropped is first else first).get(timeout=PATIENCE) == 1
+
+
+@EVERY_DISPATCHER
+def test_drop_oldest_keeps_what_an_actor_tells_itself_and_drops_what_was_sent(
+    system: ActorSystem, player: type[Player], letters: list[tuple[Any, str]]
+) -> None:
+    gone: ActorRef[Any] = system.spawn(Player)
+    found: list[Any] = []
+
+    class Forgetful(player):  # type: ignore[misc, valid-type]
+        mailbox = Mailbox(capacity=2, overflow="drop_oldest")
+
+        @handles
+        def terminated(self, message: Terminated) -> None:
+            found.append(message.ref)
+
+    ref = system.spawn(Forgetful)
+    ref.ask(Do(lambda actor: actor.watch(gone)), timeout=PATIENCE)
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold(actor: Any) -> None:
+        actor.continue_with(Note(-2))
+        actor.continue_with(Note(-1))
+        entered.set()
+        wait(leave)
+
+    ref.tell(Do(hold))
+    wait(entered)
+    gone.stop(timeout=PATIENCE)
+    fill(ref, 5)
+    leave.set()
+    assert seen(ref)[:2] == [-1, -2]
+    assert seen(ref)[-1] == 4
+    assert found == [gone]
+    dropped = [message.value for message, _ in letters]
+    assert dropped + seen(ref)[2:] == list(range(5))
+
+
+def test_what_drop_oldest_kept_is_a_dead_letter_when_nobody_comes_to_handle_it(
+    system: ActorSystem, letters: list[tuple[Any, str]]
+) -> None:
+    ref = system.spawn(Player, mailbox=Mailbox(capacity=1, overflow="drop_oldest"), restart="temporary")
+
+    def leave(actor: Any) -> None:
+        actor.continue_with(Note(7))
+        actor.stop()
+
+    ref.tell(Do(leave))
+    assert stopped_event(ref._cell).wait(PATIENCE)
+    assert letters == [(Note(7), "closed")]
 
 
 def test_dropping_never_drops_an_order_to_stop() -> None:

@@ -570,3 +570,32 @@ def test_a_dynamic_supervisor_may_be_the_tree(troupe: Troupe) -> None:
         supervisor.start_child(Child(Account, name="account"))
         assert system.ask("tree/account", Deposit(1)) == 1
         assert system.ask("tree/account", Balance()) == 1
+
+
+@pytest.mark.parametrize("simulated", [False, True])
+@pytest.mark.parametrize("block", [True, False])
+def test_to_stop_the_root_is_to_stop_the_system(block: bool, simulated: bool) -> None:
+    log: list[str] = []
+    system = ActorSystem("stage", dispatcher=SimulatedDispatcher() if simulated else None)
+    root, member = system.root, system.spawn(Member, log, "a")
+    stopped = root.stop(timeout=60) if block else root.stop(block=False).get(timeout=60)
+    assert stopped is True
+    assert (system.down, system.outcome, log) == (True, "stopped", ["start a", "stop a"])
+    assert not member.is_alive()
+    assert root.stop(timeout=60) is False
+
+
+def test_the_root_that_is_stopping_is_told_again_and_an_actor_may_tell_it() -> None:
+    log: list[str] = []
+    system = ActorSystem("stage")
+    orders: list[Future[bool]] = []
+
+    class Ender(Member):
+        @handles
+        def leave(self, _message: Leave) -> None:
+            orders.extend(system.root.stop(block=False) for _ in range(2))
+
+    system.spawn(Ender, log, "a").tell(Leave("root"))
+    assert system.wait(60)
+    assert [order.get(timeout=60) for order in orders] == [True, True]
+    assert log == ["start a", "stop a"]
