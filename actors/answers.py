@@ -56,6 +56,7 @@ def is_due(cell: Cell, request: Request[Any]) -> bool:
             actor=cell.path,
             message_type=type(request.message).__name__,
         )
+        error.deadline = request.deadline
         cell.bury(request, "expired", error)
         cell.runtime.events.dead_letter(cell.path, request.message, "expired")
         return False

@@ -428,13 +428,15 @@ class Cell:
         while not self._put_if_room(item, deadline, here):
             self._refuse_if_gone(verb, kind)
             if deadline is not None and self.runtime.clock() >= deadline:
-                raise AskTimeout(
+                error = AskTimeout(
                     f"no room in the mailbox of {self.describe()} before the deadline",
                     actor=self.path,
                     target=self.path,
                     verb=verb,
                     message_type=kind,
                 )
+                error.deadline = deadline
+                raise error
         return True
 
     def _put_if_room(self, item: Any, deadline: float | None, here: execution.Party | None) -> bool:

@@ -158,7 +158,7 @@ class Future(pykka.Future[T]):
 
         def expire() -> None:
             if not self.done:
-                self.try_fail(not_answered(target, None, message_type))
+                self.try_fail(not_answered(target, None, message_type, deadline))
 
         timer = target.runtime.timers.add(Timer(deadline, expire))
         self.on_done(timer.cancel)
@@ -269,15 +269,20 @@ class Future(pykka.Future[T]):
             raise not_answered(target, timeout)
 
 
-def not_answered(who: Party | None, timeout: float | None, message_type: str = "") -> AskTimeout:
+def not_answered(
+    who: Party | None, timeout: float | None, message_type: str = "", deadline: float | None = None
+) -> AskTimeout:
     """The error for who waited in vain.
 
     Args:
         who: did not answer; None if nobody knows.
         timeout: seconds that were waited; None: until the deadline.
         message_type: what was asked.
+        deadline: that of the ask, if it is this that has passed.
     """
     path = "" if who is None else who.path
     what = "nothing came" if not path else f"{path} did not answer {message_type}".rstrip()
     when = "before the deadline" if timeout is None else f"within {round(timeout, 3):g} seconds"
-    return AskTimeout(f"{what} {when}", actor=path, target=path, verb="ask", message_type=message_type)
+    error = AskTimeout(f"{what} {when}", actor=path, target=path, verb="ask", message_type=message_type)
+    error.deadline = deadline
+    return error

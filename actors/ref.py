@@ -165,7 +165,9 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
     ) -> Any:
         """Send a message and wait for the reply, or get a future of it.
 
-        An ask that is made while a handler runs inherits the deadline of what is being handled.
+        An ask that is made while a handler runs inherits the deadline of what is being handled. If that passes, and
+        the ``AskTimeout`` escapes the handler, the actor has not failed: its asker, who has stopped waiting, gets an
+        ``AskTimeout`` too. One of a shorter ``timeout`` that the handler gave itself is a failure like any other.
 
         Args:
             message: what to say; for a ``Message[R]`` the reply is an ``R``.

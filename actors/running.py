@@ -182,7 +182,7 @@ def await_reply(cell: Cell, request: Request[Any], future: Future[Any]) -> Any:
         if not isinstance(error, AskTimeout):
             raise
         if given_up:
-            raise not_answered(cell, timeout, type(request.message).__name__) from None
+            raise not_answered(cell, timeout, type(request.message).__name__, request.deadline) from None
         return future.get(timeout=0)  # it came at the last moment, or is this very error
 
 
@@ -332,9 +332,18 @@ def _deal_with(cell: Cell, actor: Any, item: Any, error: BaseException) -> bool:
         _refuse(cell, item, error)
         return True
     if cell.parent is not None:
+        if isinstance(error, AskTimeout) and _is_out_of_time(item, error):
+            if item.reply_to is not None:  # else nobody waits, and it was no ask of anybody's
+                item.reply_to.try_fail(not_answered(cell, None, type(item.message).__name__, item.deadline))
+            return True
         lifecycle.crashed(cell, actor, item, error)
         return False
     return _failed_as_in_pykka(cell, actor, item, error)
+
+
+def _is_out_of_time(item: Any, error: AskTimeout) -> bool:
+    """Whether the time that the asker gave has run out, for the handler as for the asker: nobody's fault here."""
+    return type(item) is Request and item.deadline is not None and error.deadline == item.deadline
 
 
 def _refuse(cell: Cell, item: Any, error: BaseException) -> None:

@@ -144,9 +144,13 @@ class MailboxClosed(MailboxError, pykka.ActorDeadError):
 
 
 class AskTimeout(MailboxError, pykka.Timeout):
-    """The deadline of an ask passed without an answer."""
+    """The deadline of an ask passed without an answer.
+
+    `deadline` is that of the ask, in seconds of the system's clock; None where somebody waited shorter by itself.
+    """
 
     default_kind = ErrorKind.MAILBOX_TIMEOUT
+    deadline: float | None = None
 
 
 class ActorRestarting(MailboxError):

@@ -10,7 +10,7 @@ from typing import Any
 import pykka
 import pytest
 
-from understudy import Actor, ActorRef, ActorSystem, ErrorCode, ErrorKind, Mailbox, Message, handles
+from understudy import Actor, ActorError, ActorRef, ActorSystem, ErrorCode, ErrorKind, Mailbox, Message, handles
 from understudy.messages.errors import AskTimeout
 
 from .core_stage import PATIENCE, Do, LoopPlayer, Note, Player, ThreadPlayer, kind_of, seen, stuck
@@ -182,3 +182,83 @@ def test_a_coroutine_may_wait_shorter_by_itself(system: ActorSystem) -> None:
     with stuck(ref):
         asyncio.run(wait_shortly())
     assert seen(ref) == [1]
+
+
+# --- a deadline that passes in the middle ------------------------------------------------------------------
+
+
+class Through(Message[Any]):
+    """Ask ``target`` that ``message``, with an own time-out if one is given."""
+
+    target: Any
+    message: Any
+    own: float | None = None
+
+
+class Middle(Player):
+    """Hands questions on, and lets what they raise escape."""
+
+    @handles
+    def through(self, message: Through) -> Any:
+        return message.target.ask(message.message, timeout=message.own)
+
+
+class ThreadMiddle(Middle):
+    dispatcher = "thread"
+
+
+class LoopMiddle(Player):
+    @handles
+    async def through(self, message: Through) -> Any:
+        return await message.target.ask(message.message, block=False, timeout=message.own)
+
+
+EVERY_MIDDLE = pytest.mark.parametrize("middle", [Middle, ThreadMiddle, LoopMiddle])
+
+
+@EVERY_MIDDLE
+@pytest.mark.parametrize("block", [True, False])
+def test_an_impatient_asker_crashes_nobody_on_the_way(system: ActorSystem, middle: type[Any], block: bool) -> None:
+    store = system.spawn(Player)
+    near, far = system.spawn(middle), system.spawn(middle)
+    with stuck(store):
+        for _ in range(6):  # more than the system would forgive
+            question = Through(near, Through(store, Note(1)))
+            with pytest.raises(AskTimeout):
+                far.ask(question, timeout=0.01) if block else far.ask(question, block=False, timeout=0.01).get()
+    assert seen(store) == []
+    for each in (near, far):
+        assert each.ask(Note(1), timeout=PATIENCE) == 1
+        assert each.incarnation == 1
+    assert system.outcome == "running"
+
+
+@EVERY_MIDDLE
+def test_who_still_waits_is_told_that_the_time_ran_out_in_the_middle(system: ActorSystem, middle: type[Any]) -> None:
+    relay = system.spawn(middle)
+
+    class Late(Player):
+        """Answers with the time-out of an ask whose deadline is the request's, before its asker gives up."""
+
+        @handles
+        def through(self, message: Through) -> Any:
+            error = AskTimeout("the store did not answer")
+            error.deadline = self._cell.current.deadline
+            raise error
+
+    with pytest.raises(AskTimeout) as raised:
+        relay.ask(Through(system.spawn(Late, name="late"), Through(None, None)), timeout=PATIENCE)
+    assert raised.value.kind == ErrorKind.MAILBOX_TIMEOUT
+    assert relay.incarnation == 1
+    assert system.lookup("late").incarnation == 1
+
+
+@EVERY_MIDDLE
+def test_a_shorter_time_out_of_the_handlers_own_is_a_crash(system: ActorSystem, middle: type[Any]) -> None:
+    store, relay = system.spawn(Player), system.spawn(middle)
+    with stuck(store):
+        for timeout in (PATIENCE, None):
+            with pytest.raises(ActorError) as raised:
+                relay.ask(Through(store, Note(1), 0.01), timeout=timeout)
+            assert raised.value.kind == ErrorKind.HANDLER_FAILED
+            assert isinstance(raised.value.__cause__, AskTimeout)

@@ -588,7 +588,7 @@ def test_to_stop_the_root_is_to_stop_the_system(block: bool, simulated: bool) ->
 def test_the_root_that_is_stopping_is_told_again_and_an_actor_may_tell_it() -> None:
     log: list[str] = []
     system = ActorSystem("stage")
-    orders: list[Future[bool]] = []
+    orders: list[Any] = []
 
     class Ender(Member):
         @handles
