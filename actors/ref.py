@@ -110,7 +110,7 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
         """
         cell = self._cell
         if forked.happened:
-            cell.runtime.refuse_if_forked()
+            cell.runtime.refuse_if_forked("tell", cell.path)
         if len(cell.queue) < cell.limit and type(message) is not Request:
             cell.queue.append(message)
             if cell.idle:
@@ -328,7 +328,7 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
         future: Future[bool] = Future()
         future.target = self._cell
         if forked.happened and self._cell.runtime.in_fork:
-            future.try_fail(self._cell.runtime.forked_error())
+            future.try_fail(self._cell.runtime.forked_error("stop", self._cell.path))
         elif not self._cell.alive:
             future.try_set(False)
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from ..messages.errors import IncarnationFenced
+from ..messages.errors import ActorError, IncarnationFenced
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -61,6 +61,10 @@ class Request(Generic[M]):
         """Answer with an error, which the asker's ``ask`` raises. Returns and raises as ``reply``."""
         self._refuse_if_fenced()
         self._release()
+        actor = self._handled_by
+        if actor is not None and isinstance(error, ActorError):
+            cell = actor._cell
+            error.note_place(cell.path, cell.incarnation, type(self.message).__name__)
         return self.reply_to is not None and self.reply_to.try_fail(error)
 
     def defer(self) -> Request[M]:

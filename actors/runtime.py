@@ -168,21 +168,28 @@ class Runtime:
         self.embedded.close()
         _runtimes.discard(self)
 
-    def refuse_if_forked(self) -> None:
-        """Raise ``ForkedSystem`` in a process that was forked after this runtime had started."""
+    def refuse_if_forked(self, verb: str | None = None, target: str | None = None) -> None:
+        """Raise ``ForkedSystem`` in a process that was forked after this runtime had started.
+
+        Args:
+            verb: what was asked of ``target``, if it is not the caller that notes it.
+            target: a path; by default the system itself.
+        """
         if self.in_fork:
-            raise self.forked_error()
+            raise self.forked_error(verb, target)
 
     @property
     def in_fork(self) -> bool:
         """Whether this process was forked after the runtime had started."""
         return self.pid != os.getpid()
 
-    def forked_error(self) -> ForkedSystem:
+    def forked_error(self, verb: str | None = None, target: str | None = None) -> ForkedSystem:
         """What is raised there."""
         return ForkedSystem(
             f"the system {self.name!r} was started in process {self.pid}; this is its fork {os.getpid()}, in "
-            "which none of its threads run: start a system of its own after the fork"
+            "which none of its threads run: start a system of its own after the fork",
+            target=(target or self.name) if verb else None,
+            verb=verb,
         )
 
 

@@ -13,6 +13,7 @@ from contextlib import suppress
 
 from .. import __version__
 from ..messages.errors import ActorError
+from ..messages.redact import clean, redact, text_of
 from ..supervisors.signals import FORCED_BASE, KILLED_SOME, Signals, run_until_signal
 from ..supervisors.system import ActorSystem
 from .loading import load_tree
@@ -96,15 +97,16 @@ def _show(error: Exception) -> None:
     while lowest.__cause__ is not None:
         lowest = lowest.__cause__
     if lowest is not error or not isinstance(error, ActorError):
-        traceback.print_exception(type(lowest), lowest, lowest.__traceback__, chain=False, file=sys.stderr)
+        trace = traceback.format_exception(type(lowest), lowest, lowest.__traceback__, chain=False)
+        print(redact("".join(trace)), end="", file=sys.stderr)
     if isinstance(error, ActorError):
         _show_response(error)
     else:
-        print(f"understudy: {error}", file=sys.stderr)
+        print(f"understudy: {clean(text_of(error))}", file=sys.stderr)
 
 
 def _show_response(error: ActorError) -> None:
-    print(f"understudy: {error}", file=sys.stderr)
+    print(f"understudy: {clean(text_of(error))}", file=sys.stderr)
     print(error.response.to_json().decode(), file=sys.stderr)
 
 

@@ -126,6 +126,9 @@ class ActorError(Exception):
             if method is not None and known_target == target:  # it is this call, and the caller has a name for it
                 self._method = method
                 self._response = None
+            elif not known_verb:  # made by a supervisor about itself: what it was asked by is this call
+                self._called = (caller, known_target, verb)
+                self._response = None
             return
         if method is None:
             # An error without a target was made by a handler, as its answer: the call that failed is this one.

@@ -31,6 +31,12 @@ _NAMED_SECRET = r"""(?ix)
                [\w-]{0,16} ["']? \s{0,4} [=:] \s{0,4} )
     (?P<value> "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*' | [^\s,;&"'(){}\[\]]+ )
     """
+# A header is as long as its cookies go on: name=value; name=value.
+_COOKIE = r"""(?ix)
+    (?P<name> \b cookie ["']? \s{0,4} [=:] \s{0,4} )
+    (?P<value> "(?:[^"\\]|\\.)*" | '(?:[^'\\]|\\.)*'
+             | [^\s;,"'=]{1,256} = [^\s;,"']{0,4096} (?: ; \s{0,4} [^\s;,"']{1,4096} )* )
+    """
 _BEARER = r"(?i)\b(bearer|basic)\s{1,4}[\w.~+/=-]{8,}"
 
 
@@ -41,11 +47,12 @@ def _compiled(pattern: str) -> re.Pattern[str]:
 
 
 def redact(text: str) -> str:
-    """Replace the credentials in URLs, and the values of password, secret, token and key pairs, by `***`."""
+    """Replace the credentials in URLs, cookies, and the values of password, secret, token and key pairs by `***`."""
     if "://" in text:
         text = _compiled(_URL_CREDENTIALS).sub(rf"\1:{MASK}@", text)
         text = _compiled(_URL_TOKEN).sub(rf"\1{MASK}@", text)
     if "=" in text or ":" in text:
+        text = _compiled(_COOKIE).sub(rf"\g<name>{MASK}", text)
         text = _compiled(_NAMED_SECRET).sub(rf"\g<name>{MASK}", text)
     return _compiled(_BEARER).sub(rf"\1 {MASK}", text) if " " in text else text
 

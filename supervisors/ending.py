@@ -119,7 +119,7 @@ class Ending:
         """See ``ActorSystem.stop``."""
         timeout = as_seconds(timeout, verb="stop")
         drain = as_seconds(drain, name="drain", verb="stop")
-        self._runtime.refuse_if_forked()
+        self._runtime.refuse_if_forked("stop")
         first = self._begin("stopped")
         if self.inside:
             if first:
@@ -141,7 +141,7 @@ class Ending:
 
     def kill(self, cause: str) -> None:
         """See ``ActorSystem.kill``."""
-        self._runtime.refuse_if_forked()
+        self._runtime.refuse_if_forked("kill")
         first = self._begin("stopped")
         if self.inside:  # whoever is killed cannot go on to kill the others
             self._elsewhere(lambda: self._kill(first, cause))

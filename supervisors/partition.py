@@ -154,7 +154,11 @@ class PartitionRef(SupervisorRef):
         count = partitions.count
         if count == 0:
             raise PartitionInvalid(f"{self.path!r} has not started its partitions yet", target=self.path, verb="route")
-        return ref_to(partitions.cells[partition_of(key, count)])
+        try:
+            return ref_to(partitions.cells[partition_of(key, count)])
+        except PartitionInvalid as error:
+            error.note_call(None, self.path, "route")
+            raise
 
     def resize(self, partitions: int, *, timeout: float | None = None) -> None:
         """Stop the last partitions, or start them again, so that there are ``partitions`` of them.

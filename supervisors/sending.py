@@ -156,7 +156,7 @@ class Sending:
     def _refuse_if_over(self, verb: str) -> None:
         """Refuse what comes from outside once the system is stopping, and everything once it is down."""
         if forked.happened:
-            self.runtime.refuse_if_forked()
+            self.runtime.refuse_if_forked(verb)
         ending = self._ending
         if ending.outcome != "running" and (ending.over or verb == "spawn" or not ending.inside):
             raise self._stopped(verb)

@@ -140,6 +140,9 @@ class Starting(Sending):
             return self._later(order, actor)
         except (MailboxClosed, HandlerFailed) as error:
             raise self._why_not(error) from error
+        except ActorError as error:
+            error.note_call(None, self.name, "spawn")
+            raise
 
     def _order(self, actor: Any, args: tuple[Any, ...], kwargs: dict[str, Any], given: dict[str, Any]) -> StartChild:
         if isinstance(actor, ChildSpec):
@@ -168,6 +171,7 @@ class Starting(Sending):
         started = self.root.ask(order, block=False)
         future: Future[ActorRef[Any]] = Future()
         future.target = started.target
+        future.method = ""
 
         def hand_over() -> None:
             try:

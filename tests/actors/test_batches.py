@@ -222,7 +222,10 @@ def test_one_request_may_be_failed_by_itself(system: ActorSystem) -> None:
     held = Held(system, Store, work)
     first, second = held.ref.ask(Row(1), block=False), held.ref.ask(Row(2), block=False)
     held.leave.set()
-    assert kind_of(lambda: first.get(timeout=PATIENCE)) == ErrorKind.HANDLER_REFUSED
+    with pytest.raises(Refusal) as raised:
+        first.get(timeout=PATIENCE)
+    assert (raised.value.kind, raised.value.actor) == (ErrorKind.HANDLER_REFUSED, held.ref.path)
+    assert (raised.value.incarnation, raised.value.message_type) == (1, "Row")
     assert second.get(timeout=PATIENCE) == "you"
 
 

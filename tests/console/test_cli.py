@@ -318,6 +318,20 @@ def test_a_declaration_that_cannot_be_is_shown(start: Start) -> None:
     assert error_in(command.output)["cause"]["kind"] == "config.supervisor_flags.invalid"
 
 
+def test_what_is_shown_of_a_failure_holds_no_credentials(start: Start) -> None:
+    """Neither the traceback, nor the text, nor the response."""
+    command = start(
+        "class Broken(Member):\n"
+        "    def on_start(self):\n"
+        "        word = 'hunter%d' % 2\n"
+        "        raise OSError(f'no server at postgresql://app:{word}@db, Cookie: session={word}')\n"
+        'tree = Supervisor("shop", children=[Child(Broken, name="store")])\n'
+    )
+    assert command.wait() == 2
+    assert "hunter2" not in command.output
+    assert "postgresql://app:***@db" in command.output
+
+
 def test_a_name_that_cannot_be_is_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: Any) -> None:
     """As the tree's."""
     _import_from(tmp_path, monkeypatch)

@@ -35,6 +35,9 @@ from understudy.messages.redact import clean, redact, text_of
         ("api_key=abc&page=2", "api_key=***&page=2"),
         ("access-token: abc;next", "access-token: ***;next"),
         ("?token=abc&x=1", "?token=***&x=1"),
+        ("GET / Cookie: session=abc; theme=dark", "GET / Cookie: ***"),
+        ("Set-Cookie: sid=a=b==; Path=/; HttpOnly\nHost: x", "Set-Cookie: ***\nHost: x"),
+        ("{'Cookie': 'session=abc', 'Host': 'x'}", "{'Cookie': ***, 'Host': 'x'}"),
         ("Authorization: Bearer eyJhbGciOi.abc-_", "Authorization: Bearer ***"),
     ],
 )
@@ -55,6 +58,7 @@ def test_credentials_are_replaced(text: str, shown: str) -> None:
         "mailto:ada@example.org",
         "10,000 messages are waiting",
         "the key notif_owner:1 holds a list",
+        "the cookie: it was not set",
         "",
     ],
 )
@@ -72,7 +76,8 @@ def test_redacting_twice_changes_nothing_more(text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     ["://" * 100_000, "://:" * 100_000, "password" * 50_000, "secret-" * 50_000, "token='" * 50_000, "a.b." * 100_000,
-     "://a:" + "@" * 300_000, "bearer " * 50_000, "http://" * 60_000, "password=" * 50_000],
+     "://a:" + "@" * 300_000, "bearer " * 50_000, "http://" * 60_000, "password=" * 50_000,
+     "cookie=" * 50_000, "cookie: a=b;" * 50_000, "cookie='" * 50_000, "Cookie: " + ";" * 300_000],
     ids=lambda text: text[:12],
 )  # fmt: skip
 def test_hostile_text_takes_linear_time(text: str) -> None:

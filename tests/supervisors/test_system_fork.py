@@ -34,6 +34,8 @@ def kind_of(call):
     try:
         return f"returned {call()!r}"
     except ActorError as error:
+        method = error.response.method
+        assert method.startswith(("child.", "kind_of.")), method
         return str(error.kind)
 
 def child(system, account, alone):
