@@ -26,6 +26,8 @@ async def run_async(cell: Cell, limit: int = SLICE) -> None:  # noqa: C901  # `r
     left = limit
     item: Any = lifecycle.NO_MESSAGE
     while left:
+        turn = execution.Turn()
+        execution.turn.set(turn)
         try:
             if cell.control:
                 left -= 1
@@ -52,6 +54,7 @@ async def run_async(cell: Cell, limit: int = SLICE) -> None:  # noqa: C901  # `r
             value = other(cell, actor, item) if handler is None else handler(actor, message)
             if isinstance(value, Coroutine):
                 value = await value
+            turn.end(cell)  # before anybody hears of the answer
             if cell.actor is not actor:
                 return
             if request is not None and request.reply_to is not None and not request.deferred:
@@ -61,6 +64,8 @@ async def run_async(cell: Cell, limit: int = SLICE) -> None:  # noqa: C901  # `r
                 error = ActorKilled()
             if not failed(cell, actor, item, error):
                 return
+        finally:
+            turn.end(cell)
     leave(cell, actor)
 
 

@@ -25,17 +25,21 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 __all__ = [
+    "Awaiting",
     "Blocking",
     "Ground",
     "Party",
+    "Turn",
     "Wait",
     "current",
     "free",
     "host",
     "inherited_deadline",
+    "is_left_behind",
     "leave_wait",
     "on_event_loop",
     "refuse_cycle",
+    "turn",
     "wait",
 ]
 
@@ -89,6 +93,32 @@ class Party(Protocol):
 
 
 current: ContextVar[Party | None] = ContextVar("understudy_current_actor", default=None)
+
+
+class Turn:
+    """One message's time on an event loop. What a handler leaves running there, a task, is not of the actor any more.
+
+    Such a task keeps the context that it was made in, and so ``current``: this tells it that the time is over.
+    """
+
+    __slots__ = ("left",)
+
+    def __init__(self) -> None:
+        self.left: Party | None = None
+
+    def end(self, cell: Party) -> None:
+        """What still goes on of it is nobody's turn."""
+        self.left = cell
+
+
+turn: ContextVar[Turn | None] = ContextVar("understudy_turn", default=None)
+
+
+def is_left_behind(here: Party) -> bool:
+    """Whether the running code is a task of ``here`` whose handler has returned."""
+    its = turn.get()
+    return its is not None and its.left is here
+
 
 adopting: ContextVar[tuple[Cell, int] | None] = ContextVar("understudy_adopting_cell", default=None)
 """The place that a child spec's factory is making an actor for, and the number of that incarnation."""
@@ -167,7 +197,8 @@ def inherited_deadline(here: Party | None) -> float | None:
         return None
     handled = here.current
     if type(handled) is Request:
-        return handled.deadline
+        # Of a task that outlives its handler this is somebody else's request.
+        return None if handled.deadline is None or is_left_behind(here) else handled.deadline
     # Work in the background is its own request. Nothing else counts: a message may have a field called so.
     own: float | None = getattr(handled, "deadline", None) if handled is here else None
     return own
@@ -287,6 +318,21 @@ class Blocking(Wait):
             _blockers.pop(self._loop, None)
         else:
             _blockers[self._loop] = self._before
+
+
+class Awaiting(Wait):
+    """As ``Wait``, by a coroutine: if its handler returns without it, its actor waits no longer."""
+
+    __slots__ = ("_turn",)
+
+    def __init__(self, waiter: Party, target: Party, event: Settled) -> None:
+        super().__init__(waiter, target, event)
+        self._turn = turn.get()
+
+    @property
+    def over(self) -> bool:
+        """Whether what is waited for has come, or it is not the actor that waits."""
+        return self._event.done or (self._turn is not None and self._turn.left is self._waiter)
 
 
 def leave_wait(waiter: _Waiting, note: Party | Wait) -> None:

@@ -198,11 +198,11 @@ class Future(pykka.Future[T]):
 
     def _await_noted(self, settled: Awaitable[None]) -> Generator[Any, None, None]:
         here, target = execution.current.get(), self.target
-        if here is None or target is None:
+        if here is None or target is None or execution.is_left_behind(here):
             yield from settled.__await__()
             return
         try:
-            with execution.Wait(here, target, self):
+            with execution.Awaiting(here, target, self):
                 yield from settled.__await__()
         except AskCycle as cycle:
             self.try_fail(cycle)

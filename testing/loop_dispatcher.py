@@ -57,8 +57,13 @@ class SimulatedLoopDispatcher:
 
         async def run_it() -> Any:
             execution.current.set(cell)
-            value = function()
-            return await value if isinstance(value, Coroutine) else value
+            turn = execution.Turn()
+            execution.turn.set(turn)
+            try:
+                value = function()
+                return await value if isinstance(value, Coroutine) else value
+            finally:
+                turn.end(cell)
 
         done = threading.Lock()
         done.acquire()

@@ -273,3 +273,60 @@ def test_a_blocking_ask_whose_answer_needs_the_blocked_loop_is_a_cycle(system: A
     kind = a.ask(Await(ask_without_await), timeout=PATIENCE)
     assert kind == ErrorKind.ASK_CYCLE
     assert b.ask(Note(1), timeout=PATIENCE) == 1
+
+
+@pytest.mark.parametrize("begun", ["before", "after"])
+def test_a_task_that_outlives_its_handler_is_not_its_actor(system: ActorSystem, begun: str) -> None:
+    """Whether it began to wait before the handler had returned or after that: who it asks may ask the actor."""
+    actor, other = system.spawn(LoopPlayer), system.spawn(LoopPlayer)
+    signals: dict[str, asyncio.Event] = {}
+
+    async def ask_back(_other: Any) -> Any:
+        await signals["ask back"].wait()
+        return await actor.ask(Note(1), block=False)
+
+    async def leave(player: Any) -> None:
+        signals.update({name: asyncio.Event() for name in ("begin", "ask back")})
+
+        async def later() -> Any:
+            if begun == "after":
+                await signals["begin"].wait()
+            return await other.ask(Await(ask_back), block=False)
+
+        player.task = asyncio.create_task(later())
+        await asyncio.sleep(0)
+
+    actor.ask(Await(leave), timeout=PATIENCE)
+    for name in ("begin", "ask back"):
+
+        async def give(_player: Any, name: str = name) -> None:
+            signals[name].set()
+
+        actor.ask(Await(give), timeout=PATIENCE)
+    tasks: list[Any] = []
+    actor.ask(Do(lambda player: tasks.append(player.task)), timeout=PATIENCE)
+
+    async def outcome() -> Any:
+        return await tasks[0]
+
+    loop = tasks[0].get_loop()
+    assert asyncio.run_coroutine_threadsafe(outcome(), loop).result(PATIENCE) == 1
+
+
+def test_a_task_that_its_handler_awaits_is_its_actor(system: ActorSystem) -> None:
+    actor, other = system.spawn(LoopPlayer), system.spawn(LoopPlayer)
+
+    async def ask_back(_other: Any) -> Any:
+        return await actor.ask(Note(1), block=False)
+
+    async def through(_player: Any) -> Any:
+        async def ask() -> Any:
+            return await other.ask(Await(ask_back), block=False)
+
+        return await asyncio.create_task(ask())
+
+    with pytest.raises(HandlerFailed) as raised:
+        actor.ask(Await(through), timeout=PATIENCE)
+    cause: Any = raised.value
+    while not isinstance(cause, AskCycle):
+        cause = cause.__cause__

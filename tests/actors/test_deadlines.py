@@ -13,7 +13,7 @@ import pytest
 from understudy import Actor, ActorError, ActorRef, ActorSystem, ErrorCode, ErrorKind, Mailbox, Message, handles
 from understudy.messages.errors import AskTimeout
 
-from .core_stage import PATIENCE, Do, LoopPlayer, Note, Player, ThreadPlayer, kind_of, seen, stuck
+from .core_stage import PATIENCE, Await, Do, LoopPlayer, Note, Player, ThreadPlayer, kind_of, seen, stuck
 
 EVERY_DISPATCHER = pytest.mark.parametrize("player", [Player, ThreadPlayer, LoopPlayer])
 
@@ -262,3 +262,39 @@ def test_a_shorter_time_out_of_the_handlers_own_is_a_crash(system: ActorSystem, 
                 relay.ask(Through(store, Note(1), 0.01), timeout=timeout)
             assert raised.value.kind == ErrorKind.HANDLER_FAILED
             assert isinstance(raised.value.__cause__, AskTimeout)
+
+
+# --- tasks that a handler makes ----------------------------------------------------------------------------
+
+
+def test_a_task_that_its_handler_awaits_has_the_deadline_of_the_request(system: ActorSystem) -> None:
+    far, ref = system.spawn(Relay), system.spawn(LoopPlayer)
+
+    async def gather(actor: Any) -> Any:
+        async def ask() -> Any:
+            return await far.ask(Deadlines(), block=False)
+
+        return actor._cell.current.deadline, await asyncio.gather(ask(), asyncio.create_task(ask()))
+
+    own, found = ref.ask(Await(gather), timeout=PATIENCE)
+    assert found == [[own], [own]]
+
+
+def test_a_task_that_outlives_its_handler_has_no_deadline_of_another_request(system: ActorSystem) -> None:
+    far, ref = system.spawn(Relay), system.spawn(LoopPlayer)
+
+    async def leave(actor: Any) -> None:
+        actor.go = asyncio.Event()
+
+        async def later() -> Any:
+            await actor.go.wait()
+            return await far.ask(Deadlines(), block=False)
+
+        actor.task = asyncio.create_task(later())
+
+    async def meet(actor: Any) -> Any:
+        actor.go.set()
+        return await actor.task
+
+    ref.ask(Await(leave), timeout=PATIENCE)
+    assert ref.ask(Await(meet), timeout=PATIENCE) == [None]
