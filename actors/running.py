@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from contextvars import copy_context
 from typing import Any
 
 import pykka
@@ -137,7 +138,8 @@ def assist(cell: Cell, request: Request[Any], here: execution.Party | None) -> A
     cell.current = request
     started = perf_counter()
     try:
-        value = cell.handlers.handlers[message_type](actor, message)
+        # In a copy of the asker's context: what the handler sets there is not the asker's. (An empty one costs 10 %.)
+        value = copy_context().run(cell.handlers.handlers[message_type], actor, message)
     except BaseException as error:
         request.reply_to = request.reply_to or Future()
         if failed(cell, actor, request, error):

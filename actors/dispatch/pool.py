@@ -19,6 +19,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
+from contextvars import Context
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ...messages.errors import DispatcherExhausted
@@ -209,7 +210,7 @@ class PoolDispatcher:
                     continue
                 self._taken += 1
                 try:
-                    run(cell)
+                    Context().run(run, cell)  # what one actor sets there is not the next one's
                 except BaseException as error:
                     execution.current.set(None)
                     if not worker.abandoned:
