@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, Final
@@ -13,7 +13,7 @@ import psycopg
 from psycopg import sql
 
 from ....messages.codec import encode_reply
-from ....messages.errors import CodecError, ErrorKind, SpecInvalid, StorageError
+from ....messages.errors import ActorError, CodecError, ErrorKind, SpecInvalid, StorageError
 from ....messages.message import Message, reply_type_of
 from ....messages.statements import ReadStatement, Statement, WriteStatement, statement_of
 from ..backend import Attempt, Guard
@@ -68,6 +68,8 @@ class _Batch:
     messages: Sequence[WriteStatement[Any]]
     keys: list[str]
     outcomes: dict[int, Any] = field(default_factory=dict)
+    replies: dict[str, str] = field(default_factory=dict)
+    """What is remembered under each key of those that were run, as JSON."""
     fences: dict[str, int] = field(default_factory=dict)
     prunes: bool = False
 
@@ -79,7 +81,7 @@ class _Batch:
 def write_statements(
     db: Connection, messages: Sequence[WriteStatement[Any]], guard: Guard, attempt: Attempt
 ) -> list[Any]:
-    """Run statements in one transaction and return the reply of each, or its `StorageError`.
+    """Run statements in one transaction and return the reply of each, or its `StorageError` or `CodecError`.
 
     Args:
         db: A connection in autocommit mode.
@@ -94,7 +96,7 @@ def write_statements(
     with marking_doubt(db, attempt):
         try:
             outcomes = _in_one_go(db, batch, guard)
-        except (psycopg.Error, StorageError) as error:
+        except (psycopg.Error, StorageError, CodecError) as error:
             if isinstance(error, psycopg.Error) and not is_own_fault(error):
                 raise
             db.rollback()
@@ -153,9 +155,9 @@ def _in_one_go(db: Connection, batch: _Batch, guard: Guard) -> dict[int, Any]:
         db.execute("BEGIN")
         outcomes, fresh, unclaimed = _claim(db, batch)  # reads answers, so it is a round trip
         cursors = {place: _execute(db, batch.messages[place]) for place in fresh}
-    replies = {place: _reply(cursor, batch.messages[place]) for place, cursor in cursors.items()}
+    replies = {place: _noted(_reply(cursor, batch.messages[place]), batch, place) for place, cursor in cursors.items()}
     with db.pipeline():
-        _settle(db, batch, replies, unclaimed)
+        _settle(db, batch, unclaimed)
         guard()
         db.execute("COMMIT")
     return _with_repeated(batch, {**outcomes, **replies})
@@ -163,6 +165,7 @@ def _in_one_go(db: Connection, batch: _Batch, guard: Guard) -> dict[int, Any]:
 
 def _one_by_one(db: Connection, batch: _Batch, guard: Guard) -> dict[int, Any]:
     """The same where one is refused: each has a savepoint."""
+    batch.replies.clear()
     with db.transaction():
         outcomes, fresh, unclaimed = _claim(db, batch)
         replies: dict[int, Any] = {}
@@ -170,15 +173,15 @@ def _one_by_one(db: Connection, batch: _Batch, guard: Guard) -> dict[int, Any]:
             message = batch.messages[place]
             try:
                 with db.transaction():
-                    replies[place] = _run(db, message)
-            except StorageError as error:
+                    replies[place] = _noted(_reply(_execute(db, message), message), batch, place)
+            except (StorageError, CodecError) as error:
                 outcomes[place] = error
             except psycopg.Error as error:
                 if not is_own_fault(error):
                     raise
                 outcomes[place] = own_fault(error, message)
         unclaimed += [batch.keys[place] for place in fresh if place not in replies]
-        _settle(db, batch, replies, unclaimed)
+        _settle(db, batch, unclaimed)
         guard()
     return _with_repeated(batch, {**outcomes, **replies})
 
@@ -199,13 +202,17 @@ def _claim(db: Connection, batch: _Batch) -> tuple[dict[int, Any], list[int], li
         held = dict(db.execute(HOLD_LOCKS, (list(batch.fences),)))
     ours = {key for (key,) in db.execute(_CLAIM, (list(first),))}
     known: dict[str, Any] = dict(db.execute(_KNOWN, (list(first),)))
+    outcomes |= {
+        place: _as_before(known.get(batch.keys[place]), batch.messages[place])
+        for place in places
+        if batch.keys[place] not in ours
+    }
     fresh, unclaimed = [], []
     for key, place in first.items():
-        message = batch.messages[place]
-        fence = message.fence
+        fence = batch.messages[place].fence
         if key not in ours:
-            outcomes[place] = msgspec.convert(known.get(key), reply_type_of(message))
-        elif fence is not None and fence.token < held.get(fence.lock, 0):
+            continue
+        if fence is not None and fence.token < held.get(fence.lock, 0):
             outcomes[place] = stale(fence, held[fence.lock])
             unclaimed.append(key)
         else:
@@ -213,10 +220,24 @@ def _claim(db: Connection, batch: _Batch) -> tuple[dict[int, Any], list[int], li
     return outcomes, fresh, unclaimed
 
 
-def _settle(db: Connection, batch: _Batch, replies: Mapping[int, Any], unclaimed: list[str]) -> None:
-    keys = [batch.keys[place] for place in replies]
-    if keys:
-        db.execute(_REMEMBER, (keys, [encode_reply(reply).decode() for reply in replies.values()]))
+def _noted(reply: Any, batch: _Batch, place: int) -> Any:
+    """The reply, once it is known that it can be remembered; raises `CodecError`."""
+    batch.replies[batch.keys[place]] = encode_reply(reply).decode()
+    return reply
+
+
+def _as_before(reply: Any, message: WriteStatement[Any]) -> Any:
+    """The reply of the first time; or the refusal of a message whose reply is another one under the same key."""
+    try:
+        return msgspec.convert(reply, reply_type_of(message))
+    except msgspec.ValidationError as error:
+        text = f"{type(message).__name__}: key {message.key!r}: {error}"
+        return StorageError(text, kind=ErrorKind.ROW_INVALID, cause=error)
+
+
+def _settle(db: Connection, batch: _Batch, unclaimed: list[str]) -> None:
+    if batch.replies:
+        db.execute(_REMEMBER, (list(batch.replies), list(batch.replies.values())))
     if unclaimed:
         db.execute(_UNCLAIM, (unclaimed,))
     if batch.fences:
@@ -227,14 +248,16 @@ def _settle(db: Connection, batch: _Batch, replies: Mapping[int, Any], unclaimed
 
 def _with_repeated(batch: _Batch, outcomes: dict[int, Any]) -> dict[int, Any]:
     """Of several with one key in the batch the first was run, and the others are answered alike."""
-    by_key = {batch.keys[place]: outcome for place, outcome in outcomes.items() if place not in batch.outcomes}
+    by_key = {batch.keys[place]: (place, outcome) for place, outcome in outcomes.items() if place not in batch.outcomes}
     for place in batch.open():
-        outcomes.setdefault(place, by_key[batch.keys[place]])
+        if place in outcomes:
+            continue
+        first, outcome = by_key[batch.keys[place]]
+        message = batch.messages[place]
+        if not isinstance(outcome, ActorError) and type(message) is not type(batch.messages[first]):
+            outcome = _as_before(msgspec.to_builtins(outcome, str_keys=True), message)
+        outcomes[place] = outcome
     return outcomes
-
-
-def _run(db: Connection, message: Message[Any]) -> Any:
-    return _reply(_execute(db, message), message)
 
 
 def _execute(db: Connection, message: Message[Any]) -> psycopg.Cursor[Any]:

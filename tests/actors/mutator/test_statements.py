@@ -68,6 +68,21 @@ class Echo(ReadStatement[str | None]):
     text: Any
 
 
+ADDING = "INSERT INTO {table} (number, amount, paid) VALUES (%(number)s, 1, FALSE) "
+
+
+@statement(ADDING + "RETURNING 'NaN'::float8", sqlite=ADDING + "RETURNING 9e999", identifiers=ODD)
+class AddForNothing(WriteStatement[list[float]]):
+    number: str
+
+
+@statement(
+    ADDING + "RETURNING repeat('x', 2000000)", sqlite=ADDING + "RETURNING hex(zeroblob(1000000))", identifiers=ODD
+)
+class AddForTooMuch(WriteStatement[str | None]):
+    number: str
+
+
 @statement("DELETE FROM {table}", identifiers=ODD)
 class Sneaky(ReadStatement[list[int]]):
     """Writes, and says that it reads."""
@@ -135,6 +150,25 @@ def test_a_statement_of_a_known_key_is_not_run_again(store: Any) -> None:
     assert run(store, Raise("a", 1, key="k"), RaiseByOne("a", key="l")) == [True, Invoice("a", 7, False)]
     assert run(store, RaiseByOne("a", key="l")) == [Invoice("a", 7, False)]
     assert store.read(Total()) == 7
+
+
+@pytest.mark.parametrize(
+    ("poisoned", "kind"),
+    [(AddForNothing("b", key="k"), "codec.number.not_finite"), (AddForTooMuch("b", key="k"), "codec.body.too_large")],
+)
+def test_one_whose_reply_cannot_be_remembered_fails_alone(store: Any, poisoned: WriteStatement[Any], kind: str) -> None:
+    """What it has changed is not kept: its repetition could not be answered as it was."""
+    assert run(store, AddInvoice("a", 5, key="a"), poisoned, AddInvoice("c", 6)) == [1, kind, 1]
+    assert run(store, AddInvoice("a", 5, key="a"), AddInvoice("b", 1, key="k")) == [1, 1]
+    assert [each.number for each in store.read(Invoices())] == ["a", "b", "c"]
+
+
+def test_a_known_key_with_a_reply_of_another_type_is_refused_alone(store: Any) -> None:
+    row = "storage.row.invalid"
+    again = (Raise("a", 1, key="k"), AddInvoice("a", 5, key="k"), RaiseByOne("a", key="k"), AddInvoice("b", 7))
+    assert run(store, AddInvoice("a", 5, key="k"), *again) == [1, row, 1, row, 1]
+    assert run(store, *again[:3], Raise("b", 1)) == [row, 1, row, True]
+    assert store.read(Total()) == 13
 
 
 def test_one_that_was_refused_may_be_repeated_under_its_key(store: Any) -> None:
