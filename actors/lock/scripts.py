@@ -34,12 +34,17 @@ local function begin() redis.call('PERSIST', tokens) end
 local KEPT = 604800000
 local ALIVE = 10000
 
+-- What became of a lease is known for a week after its end, however long it is.
+local function keep(key, ends)
+  redis.call('PEXPIRE', key, string.format('%.0f', math.max(ends, now) - now + KEPT))
+end
+
 local found = redis.call('HMGET', state, 'token', 'owner', 'request', 'ends', 'last', 'released', 'by', 'queued')
 local held = {token = found[1], owner = found[2], request = found[3], ends = tonumber(found[4] or '0'),
   last = found[5], released = found[6] == '1', by = found[7]}
 
 local function write(id, owner, ttl)
-  redis.call('PEXPIRE', state, KEPT)  -- takes no memory
+  keep(state, now + ttl)  -- takes no memory
   local token = now * 1024
   local before = tonumber(redis.call('GETSET', tokens, string.format('%.0f', token)) or '0')
   if before >= token then
@@ -49,7 +54,7 @@ local function write(id, owner, ttl)
   held.token, held.owner, held.request, held.ends = string.format('%.0f', token), owner, id, now + ttl
   redis.call('HSET', state, 'token', held.token, 'owner', owner, 'request', id,
     'ends', string.format('%.0f', held.ends))
-  if not held.last then redis.call('PEXPIRE', state, KEPT) end
+  if not held.last then keep(state, now + ttl) end
 end
 
 -- Most of the time nobody else wants the lock. That is answered in one word, which its reader takes apart at once.
@@ -126,10 +131,10 @@ if verb == 'ask' then
     begin()
     redis.call('RPUSH', line, id)
     redis.call('HSET', wishes, id, cjson.encode({owner, ttl, now + wait, now + ALIVE, channel}))
-    redis.call('PEXPIRE', line, KEPT)
-    redis.call('PEXPIRE', wishes, KEPT)
+    keep(line, math.max(held.ends, now + wait))
+    keep(wishes, math.max(held.ends, now + wait))
     redis.call('HSET', state, 'queued', '1')
-    redis.call('PEXPIRE', state, KEPT)
+    keep(state, math.max(held.ends, now + wait))
     answer = {'W', held.ends - now}
   end
 elseif verb == 'poll' then
@@ -162,7 +167,7 @@ else
       held.ends = now + tonumber(ARGV[6])
       begin()
       redis.call('HSET', state, 'ends', string.format('%.0f', held.ends))
-      redis.call('PEXPIRE', state, KEPT)
+      keep(state, held.ends)
       answer = {'G', token, held.ends - now, held.owner}
     else
       finish(true, by)

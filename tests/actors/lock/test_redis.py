@@ -24,6 +24,7 @@ from understudy.messages import (
     LockError,
     LockHolder,
     ReleaseLock,
+    RenewLock,
 )
 
 from ...servers.private import PrivateRedis
@@ -308,3 +309,22 @@ def test_a_name_that_is_no_unicode_is_refused(lock: ActorRef[Any]) -> None:
     with pytest.raises(LockError) as caught:
         lock.ask(AcquireLock("\ud800", "ada"))
     assert caught.value.kind == "lock.request.invalid"
+
+
+def test_a_lock_is_remembered_for_as_long_as_its_lease(lock: ActorRef[Any], client: Any) -> None:
+    """Redis forgets what is left lying; a lock that is held longer than that would be granted to a second one."""
+    month = 30 * 24 * 3600.0
+
+    def kept() -> float:
+        return float(client.pttl("understudy:lock:r")) / 1000
+
+    lease = lock.ask(AcquireLock("r", "ada", lease=month), timeout=PATIENCE)
+    assert kept() > month
+    waiting = lock.ask(AcquireLock("r", "bob", wait=60), block=False, timeout=PATIENCE)
+    poll(lambda: client.llen("understudy:lock:r:understudy:line") == 1, "bob in line")
+    assert kept() > month
+    lock.ask(RenewLock("r", lease.token, lease=2 * month), timeout=PATIENCE)
+    assert kept() > 2 * month
+    lock.ask(ReleaseLock("r", lease.token), timeout=PATIENCE)
+    lock.ask(RenewLock("r", waiting.get(timeout=PATIENCE).token, lease=2 * month), timeout=PATIENCE)
+    assert kept() > 2 * month
