@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
 
 from ...messages.cache import (
@@ -15,15 +15,16 @@ from ...messages.cache import (
     CacheRemaining,
     CacheSet,
 )
-from ...messages.errors import ActorError, CacheError, ErrorKind
+from ...messages.errors import ActorError, AskTimeout, CacheError, ErrorKind
 from ...messages.message import Message
 from ...messages.redact import repr_of
+from .. import execution
 from ..embedded import Embedded
 from ..handlers import handles, handles_batch
 from ..request import Request
 from ..service import ServiceActor
-from .backend import CacheBackend, Operation
-from .flights import LOOK_EVERY, Flight, LookAgain, Made, claim_of
+from .backend import CacheBackend
+from .flights import CLAIMS_KEPT, GOODBYE, LOOK_EVERY, ClaimsLeft, Flight, LookAgain, Made, claim_of
 from .opening import open_backend
 
 __all__ = ["Cache"]
@@ -57,6 +58,18 @@ class Cache(ServiceActor[CacheBackend]):
 
     def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> CacheBackend:
         return open_backend(url, embedded, clock)
+
+    def on_start(self) -> None:
+        """Open the connection, and give up what an earlier incarnation had claimed."""
+        super().on_start()
+        self._claims: dict[str, str] = self._handed_on("claims", dict)
+        if self._claims:
+            self._post(ClaimsLeft())
+
+    def on_stop(self) -> None:
+        """Close the connection; what is being made, other processes may make."""
+        self._give_up(self._claims)
+        super().on_stop()
 
     @handles_batch(max_size=BATCH)
     def operate(
@@ -95,6 +108,8 @@ class Cache(ServiceActor[CacheBackend]):
     def look_again(self, message: LookAgain) -> None:
         """See whether another process has made a value, or has given it up."""
         flight: Flight = message.flight
+        if self._flights.get(flight.wanted.key) is not flight:
+            return  # an earlier incarnation's: who asked has been told of its end
         if any(not request.answered for request in flight.waiting):
             self._fly(flight)
         else:  # nobody waits for it any more
@@ -104,15 +119,21 @@ class Cache(ServiceActor[CacheBackend]):
     def made(self, message: Made) -> None:
         """Keep what was made, and answer everybody who waits for it."""
         flight: Flight = message.flight
-        outcome: Any = message.value if message.error is None else message.error
         wanted = flight.wanted
-        operations: list[Operation] = [CacheDelete(claim_of(wanted.key))]
+        if self._flights.get(wanted.key) is not flight:
+            return  # an earlier incarnation's: who asked has been told of its end
+        outcome: Any = message.value if message.error is None else message.error
         if message.error is None and message.value is not None:
-            operations.insert(0, CacheSet(wanted.key, message.value, wanted.expires))
-        kept, *_ = self._backend.run(operations, wanted.patience)
-        if isinstance(kept, CacheError) and kept.kind is ErrorKind.CACHE_REQUEST_INVALID:
-            outcome = kept  # it is no value that could be read again
+            (kept,) = self._backend.run([CacheSet(wanted.key, message.value, wanted.expires)], wanted.patience)
+            if isinstance(kept, CacheError) and kept.kind is ErrorKind.CACHE_REQUEST_INVALID:
+                outcome = kept  # it is no value that could be read again
+        self._release(wanted.key, wanted.patience)
         self._land(flight, outcome)
+
+    @handles
+    def claims_left(self, message: ClaimsLeft) -> None:
+        """Give up what an earlier incarnation was having made; what was asked for since is this one's own."""
+        self._give_up(set(self._claims).difference(self._flights))
 
     def _is_itself(self, path: str) -> bool:
         try:
@@ -125,27 +146,38 @@ class Cache(ServiceActor[CacheBackend]):
         wanted = flight.wanted
         patience = flight.gives_up - self._cell.runtime.clock()
         if patience <= 0:
-            text = f"key {wanted.key!r}: its value was not made within {wanted.patience:g} s"
-            self._land(flight, CacheError(text, kind=ErrorKind.CACHE_FETCH_TIMEOUT))
+            self._land(flight, _too_late(wanted))
             return
-        claim = CacheAppend(claim_of(wanted.key), 1, "maker", expires=wanted.patience)
         left = self._time_left(flight.waiting)
         (value,) = self._backend.run([CacheGet(wanted.key)], left)
         if value is not None:
             self._land(flight, value)
             return
-        claimed, value = self._backend.run([claim, CacheGet(wanted.key)], left)
-        if claimed is False and value is None:
-            self.after(LOOK_EVERY, LookAgain(flight))
-        elif claimed is True and value is None:
+        # One that is left of an earlier incarnation, or whose answer was lost, is taken over with its name.
+        mine = self._claims.get(wanted.key) or self._cell.runtime.new_urn()
+        self._claims[wanted.key] = mine
+        key = claim_of(wanted.key)
+        claim = CacheAppend(key, mine, "maker", expires=wanted.patience)
+        outcomes = self._backend.run([claim, CacheGet(wanted.key), CacheItems(key)], left)
+        claimed, value, holders = outcomes
+        fault = next((each for each in outcomes if isinstance(each, CacheError)), None)
+        if fault is not None:
+            self._land(flight, fault)
+        elif value is not None:  # made meanwhile
+            self._release(wanted.key, left)
+            self._land(flight, value)
+        elif holders == [mine]:
+            if not claimed:
+                self._backend.run([CacheExpire(key, wanted.patience)], left)
             self._make(flight, patience)
-        else:  # made meanwhile, or the cache cannot say
-            if claimed is True:
-                self._backend.run([CacheDelete(claim.key)], left)
-            self._land(flight, claimed if isinstance(claimed, CacheError) else value)
+        else:
+            del self._claims[wanted.key]
+            self.after(LOOK_EVERY, LookAgain(flight))
 
     def _make(self, flight: Flight, patience: float) -> None:
-        wanted = flight.wanted
+        wanted, clock = flight.wanted, self._cell.runtime.clock
+        limits = (flight.gives_up, execution.inherited_deadline(self._cell))
+        until = min(limit for limit in limits if limit is not None)
         try:
             future = self.lookup(wanted.maker).ask(wanted.request, block=False, timeout=patience)
         except ActorError as error:
@@ -155,10 +187,31 @@ class Cache(ServiceActor[CacheBackend]):
         def settled() -> None:
             try:
                 self._post(Made(flight, future.get(timeout=0), None))
+            except AskTimeout as error:
+                self._post(Made(flight, None, _too_late(wanted, error) if clock() >= until else error))
             except Exception as error:
                 self._post(Made(flight, None, error))
 
         future.on_done(settled)
+
+    def _give_up(self, keys: Iterable[str]) -> None:
+        """Let others make what is not made here any more."""
+        for key in tuple(keys):
+            if not self._release(key, GOODBYE):
+                return  # they run out by themselves
+
+    def _release(self, key: str, timeout: float | None) -> bool:
+        """Delete the claim of a value, if it is still this actor's; False if the cache cannot say."""
+        mine, claim = self._claims.get(key), claim_of(key)
+        if mine is None:
+            return True
+        (outcome,) = self._backend.run([CacheItems(claim)], timeout)
+        if outcome == [mine]:
+            (outcome,) = self._backend.run([CacheDelete(claim)], timeout)
+        done = not isinstance(outcome, CacheError)
+        if done or len(self._claims) > CLAIMS_KEPT:
+            self._claims.pop(key, None)
+        return done
 
     def _land(self, flight: Flight, outcome: Any) -> None:
         """Answer everybody who waits: with a value, or each with an error of its own."""
@@ -168,3 +221,8 @@ class Cache(ServiceActor[CacheBackend]):
                 self._answer(request, CacheError(str(outcome), kind=outcome.kind, cause=outcome.__cause__))
             else:
                 self._answer(request, outcome)
+
+
+def _too_late(wanted: CacheFetch, cause: BaseException | None = None) -> CacheError:
+    text = f"key {wanted.key!r}: its value was not made within {wanted.patience:g} s"
+    return CacheError(text, kind=ErrorKind.CACHE_FETCH_TIMEOUT, cause=cause)

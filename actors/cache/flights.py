@@ -9,10 +9,15 @@ from ...messages.cache import CacheFetch
 from ...messages.message import Message
 from ..request import Request
 
-__all__ = ["LOOK_EVERY", "Flight", "LookAgain", "Made", "claim_of"]
+__all__ = ["CLAIMS_KEPT", "GOODBYE", "LOOK_EVERY", "ClaimsLeft", "Flight", "LookAgain", "Made", "claim_of"]
 
 LOOK_EVERY: Final = 0.05
 """Seconds between two looks whether another process has made a value."""
+
+GOODBYE: Final = 0.5
+"""Seconds that giving up the claims of what has ended may take."""
+CLAIMS_KEPT: Final = 1_000
+"""Claims of which it is not known what became of them, at most: each runs out by itself."""
 
 
 @dataclass(slots=True, eq=False)
@@ -43,6 +48,10 @@ class LookAgain(Message[None]):
     flight: Any
 
 
+class ClaimsLeft(Message[None]):
+    """An earlier incarnation may have claimed values, which it does not make any more."""
+
+
 def claim_of(key: str) -> str:
-    """The key whose holder makes the value of ``key``: a list that is begun by one, and expires."""
+    """The key whose holder makes the value of ``key``: a list of one item, which says whose it is, and expires."""
     return f"{key}:understudy:flight"

@@ -10,11 +10,15 @@ import pytest
 
 from understudy import Actor, ActorSystem, handles
 from understudy.actors.cache.actor import Cache
+from understudy.actors.cache.flights import claim_of
 from understudy.messages import (
     ActorError,
+    CacheAppend,
+    CacheDelete,
     CacheError,
     CacheFetch,
     CacheGet,
+    CacheItems,
     CacheRemaining,
     CacheSet,
     Message,
@@ -46,12 +50,24 @@ class Maker(Actor):
         return message.what
 
 
+class Crash(Message[None]):
+    """Fall."""
+
+
+class Falling(Cache):
+    """A cache that falls when it is told to."""
+
+    @handles
+    def fall(self, message: Crash) -> None:
+        raise RuntimeError("as ordered")
+
+
 class Stage:
     """A system with a cache and a maker."""
 
     def __init__(self, system: ActorSystem, url: str) -> None:
         self.gate, self.made = threading.Event(), list[Any]()
-        self.cache: Any = system.spawn(Cache, url, name="cache")
+        self.cache: Any = system.spawn(Falling, url, name="cache")
         self.maker = system.spawn(Maker, self.gate, self.made, name="maker")
 
     def fetch(self, what: Any = "value", **options: Any) -> Any:
@@ -118,9 +134,55 @@ def test_a_maker_that_there_is_not_is_said(stage: Stage) -> None:
 def test_a_maker_that_takes_too_long_does_not_hold_up_for_ever(stage: Stage) -> None:
     with pytest.raises(ActorError) as caught:
         stage.fetch(patience=0.2).get(timeout=PATIENCE)
-    assert caught.value.response.retryable
+    assert caught.value.kind == "cache.fetch.timeout"
     stage.gate.set()
     assert stage.fetch("value").get(timeout=PATIENCE) == "value"
+
+
+def test_what_a_fallen_cache_was_having_made_its_understudy_has_made_at_once(stage: Stage) -> None:
+    """The claim of the one that fell does not hold it up, nor does what comes of its wish confuse anybody."""
+    lost = stage.fetch("first")
+    stage.cache.tell(Crash())
+    with pytest.raises(ActorError):
+        lost.get(timeout=PATIENCE)
+    second = stage.fetch("second")
+    stage.gate.set()
+    assert second.get(timeout=PATIENCE) == "second"
+    assert stage.made == ["first", "second"]
+    assert stage.cache.ask(CacheItems(claim_of("key"))) == []
+    assert stage.cache.incarnation == 2
+
+
+@pytest.mark.parametrize("end", ["falls", "stops"])
+def test_what_a_cache_that_ended_was_having_made_another_process_may_make(
+    redis_url: str, redis_prefix: str, end: str
+) -> None:
+    url = f"{redis_url}?prefix={redis_prefix}"
+    with ActorSystem("one") as one, ActorSystem("two") as two:
+        first, second = Stage(one, url), Stage(two, url)
+        making = first.fetch("first", patience=10 * PATIENCE)
+        first.cache.ask(CacheGet("other"))
+        second.gate.set()
+        waiting = second.fetch("second")
+        second.cache.ask(CacheGet("other"))
+        if end == "falls":
+            first.cache.tell(Crash())
+        else:
+            first.cache.stop()
+        with pytest.raises(ActorError):
+            making.get(timeout=PATIENCE)
+        assert waiting.get(timeout=PATIENCE) == "second"
+        first.gate.set()
+
+
+def test_who_has_made_a_value_gives_up_no_claim_but_its_own(stage: Stage) -> None:
+    """Its own may have run out meanwhile, and another process may be at it."""
+    making = stage.fetch("first")
+    stage.cache.ask(CacheDelete(claim_of("key")))
+    stage.cache.ask(CacheAppend(claim_of("key"), "another's", "maker", expires=60))
+    stage.gate.set()
+    assert making.get(timeout=PATIENCE) == "first"
+    assert stage.cache.ask(CacheItems(claim_of("key"))) == ["another's"]
 
 
 def test_another_process_does_not_make_it_a_second_time(redis_url: str, redis_prefix: str) -> None:
