@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from itertools import count
+from math import inf
 from typing import Any, ClassVar
 
 from ...messages.errors import ActorError, ErrorKind, LockError, UnknownActor
@@ -21,7 +22,7 @@ from ..service import ServiceActor
 from ..timers import Timer
 from ..watching import Terminated
 from . import backend as service
-from .guarding import Guard, Guarded, Guards, HolderRestarted, Look, shown
+from .guarding import RENEWAL, RETRY, Guard, Guarded, Guards, HolderRestarted, Look, shown
 from .opening import open_backend
 
 __all__ = ["Lock"]
@@ -54,6 +55,8 @@ class Lock(ServiceActor[service.LockBackend]):
     """Who asks without a deadline waits for the server in any case, and may as well run the handler that does."""
 
     _timer: Timer | None = None
+    _not_renewed_at = -inf
+    """When a server did not answer a renewal in time."""
     _unsubscribe: Callable[[], None] = staticmethod(lambda: None)
 
     def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> service.LockBackend:
@@ -152,17 +155,17 @@ class Lock(ServiceActor[service.LockBackend]):
         if guard.holder_is_new:
             self._end(guard)
             return
+        pause = guard.every
         if guard.wanted.watchdog:
             try:
-                guard.lease = self._backend.renew(message.name, message.token, guard.wanted.lease, guard.every)
-            except LockError as error:
-                if error.kind not in (ErrorKind.LOCK_UNAVAILABLE, ErrorKind.LOCK_CLOSED, ErrorKind.LOCK_FAILED):
-                    self._forget(message.name, message.token)
-                    return
-                # It is tried again; if the lease runs out meanwhile, its holder is told as always.
+                if not self._renew(guard):
+                    pause = min(pause, RETRY)
+            except LockError:
+                self._forget(message.name, message.token)
+                return
             self._wake_in_time()
         if guard.lease.expires_at > self._cell.runtime.clock():
-            self.after(guard.every, message)
+            self.after(pause, message)
         else:
             self._forget(message.name, message.token)
 
@@ -178,6 +181,29 @@ class Lock(ServiceActor[service.LockBackend]):
         for guard in self._guards.all():
             if guard.holder_is_new and guard.holder is not None and guard.holder[0].path == message.path:
                 self._end(guard)
+
+    def _renew(self, guard: Guard) -> bool:
+        """Renew a lease, unless the server does not answer now; whether that was done.
+
+        It is tried again; if the lease runs out meanwhile, its holder is told as always. Of many leases one alone tries
+        whether the server is back: each waits for it, and everybody else waits for them.
+
+        Raises:
+            LockError: there is nothing left to renew.
+        """
+        clock = self._cell.runtime.clock
+        if clock() < self._not_renewed_at + min(guard.every, RETRY):
+            return False
+        lease, wanted = guard.lease, guard.wanted
+        try:
+            guard.lease = self._backend.renew(lease.resource, lease.token, wanted.lease, min(guard.every, RENEWAL))
+        except LockError as error:
+            if error.kind not in (ErrorKind.LOCK_UNAVAILABLE, ErrorKind.LOCK_CLOSED, ErrorKind.LOCK_FAILED):
+                raise
+            if error.kind is ErrorKind.LOCK_UNAVAILABLE:
+                self._not_renewed_at = clock()
+            return False
+        return True
 
     def _holder(self, message: AcquireLock) -> tuple[ActorRef[Any], int] | None:
         """The actor that will hold it, and which of its lives it is in; None if it is none of this system's."""

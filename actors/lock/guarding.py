@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from ...messages.lock import AcquireLock, Lease
 from ...messages.message import Message
 from ..ref import ActorRef
 from .backend import Lease as Granted
 
-__all__ = ["Guard", "Guarded", "Guards", "HolderRestarted", "Look"]
+__all__ = ["RENEWAL", "RETRY", "Guard", "Guarded", "Guards", "HolderRestarted", "Look"]
 
 LOOKS_PER_LEASE = 3
 """A lease is renewed, and its holder looked after, at every third of it."""
+
+RENEWAL: Final = 0.5
+"""Seconds that the renewal of a lease may take: others wait for the actor meanwhile, and it is tried again."""
+RETRY: Final = 2.0
+"""Seconds after which renewals are tried again where a server did not answer one of them in time."""
 
 
 class Guarded(Message[None]):

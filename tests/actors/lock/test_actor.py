@@ -29,6 +29,7 @@ from understudy.messages import (
     StoreNotifEvent,
 )
 from understudy.messages.caller import wall_clock
+from understudy.messages.errors import ErrorKind
 from understudy.supervisors.system import ActorSystem
 from understudy.testing import FaultPlan, SimulatedDispatcher
 
@@ -230,6 +231,27 @@ def test_a_watchdog_renews_until_the_release(lock: Any, simulation: SimulatedDis
     assert lock.ask(LockHolder("r")) is None
     simulation.advance(10)
     assert not lock._cell.extras.timers
+
+
+def test_renewals_hold_nobody_up_for_long_while_the_server_does_not_answer(
+    lock: Any, simulation: SimulatedDispatcher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They get a short time each, one lease alone tries whether the server is back, and then all are renewed."""
+    leases = [lock.ask(AcquireLock(name, "ada", lease=30, watchdog=True)) for name in ("r", "s")]
+    backend, tried = lock._cell.actor._backend, list[tuple[float, float]]()
+
+    def hang(resource: str, token: int, ttl: float, timeout: float | None = None) -> None:
+        tried.append((round(simulation.clock() - begun), timeout or 0))
+        raise LockError("no answer", kind=ErrorKind.LOCK_UNAVAILABLE)
+
+    begun = simulation.clock()
+    monkeypatch.setattr(backend, "renew", hang)
+    simulation.advance(17)
+    assert [at for at, _ in tried] == [10, 12, 14, 16]
+    assert max(timeout for _, timeout in tried) <= 0.5
+    monkeypatch.undo()
+    simulation.advance(60)
+    assert [lock.ask(LockHolder(lease.name)).token for lease in leases] == [lease.token for lease in leases]
 
 
 def test_a_lock_is_given_back_when_its_holder_is_gone(
