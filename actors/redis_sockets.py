@@ -102,8 +102,13 @@ class Plain(redis.Connection):
 
 
 class Tls(redis.SSLConnection):
-    """An encrypted connection that keeps to the thread's limit."""
+    """An encrypted connection that keeps to the thread's limit, with its handshake."""
 
     def _connect(self) -> Any:
-        self.socket_connect_timeout = limit.left()
-        return Socket(super()._connect())  # type: ignore[no-untyped-call]  # redis-py's own
+        # A server that speaks no TLS says nothing at all, and the handshake waits as long as the socket's own time-out.
+        usual = self.socket_timeout
+        self.socket_connect_timeout = self.socket_timeout = limit.left()
+        try:
+            return Socket(super()._connect())  # type: ignore[no-untyped-call]  # redis-py's own
+        finally:
+            self.socket_timeout = usual

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -251,6 +252,22 @@ def test_over_tls_the_certificate_counts(system: ActorSystem, tmp_path: Path) ->
         server.resume()
     finally:
         server.__exit__(None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("service", "message", "kind"),
+    [(Cache, CacheGet("key"), "cache.unavailable"), (Lock, AcquireLock("r", "ada"), "lock.unavailable")],
+)
+def test_a_server_that_speaks_no_tls_is_said_to_be_unavailable_in_time(
+    system: ActorSystem, service: Any, message: Any, kind: str
+) -> None:
+    """It waits for a command, as a plain Redis does, while the client waits for its part of the handshake."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        asked: Any = system.spawn(service, f"rediss://127.0.0.1:{silent.getsockname()[1]}", name="service")
+        with pytest.raises(ActorError) as caught:
+            asked.ask(message, timeout=4)
+        assert caught.value.kind == kind
+        asked.stop()
 
 
 # --- URLs ---------------------------------------------------------------------------------------------------
