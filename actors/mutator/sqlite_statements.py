@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import re
 import sqlite3
 from collections.abc import Callable, Sequence
 from datetime import date, datetime
@@ -17,10 +18,14 @@ from ...messages.lock import Fence
 from ...messages.message import Message, reply_type_of
 from ...messages.statements import ReadStatement, WriteStatement, in_sqlite, statement_of
 from .backend import Attempt
+from .plan import check_fence, text_fault
 
 __all__ = ["PRUNE", "read_statement", "write_statements"]
 
 PRUNE: Final = "DELETE FROM statements_done WHERE done_at < datetime('now', '-1 day')"
+
+_NOTHING: Final = re.compile(r"(?:[\s;]|--[^\n]*|/\*.*?\*/)*+", re.DOTALL)
+"""A text in which there is no statement."""
 
 _VALUE_FAULTS = (
     CodecError,
@@ -70,6 +75,9 @@ def write_statements(
 
 def _once(db: sqlite3.Connection, message: WriteStatement[Any], key: str, pass_fence: Callable[[Fence], None]) -> Any:
     statement_of(message)
+    _check_text("key", message.key)
+    if message.fence is not None:
+        check_fence(message.fence)
     known = db.execute("SELECT reply FROM statements_done WHERE key = ?", (key,)).fetchone()
     if known is not None:
         return msgspec.convert(orjson.loads(known[0]), reply_type_of(message))
@@ -91,21 +99,34 @@ def _once(db: sqlite3.Connection, message: WriteStatement[Any], key: str, pass_f
 
 def _run(db: sqlite3.Connection, message: Message[Any]) -> Any:
     declared = statement_of(message)
-    values = {name: _bound(value) for name, value in declared.values(message).items()}
-    cursor = db.execute(in_sqlite(declared), values)
+    values = {name: _bound(name, value) for name, value in declared.values(message).items()}
+    text = in_sqlite(declared)
+    if _NOTHING.fullmatch(text):
+        raise StorageError(f"{type(message).__name__}: the statement is empty", kind=ErrorKind.QUERY_INVALID)
+    cursor = db.execute(text, values)
     columns = [name for name, *_ in cursor.description or ()]
     rows = cursor.fetchall()
     # SQLite has fewer types than Python: a bool comes back as a number, a date as a text.
     return declared.reply(cursor.rowcount, columns, rows, strict=False)
 
 
-def _bound(value: Any) -> Any:
+def _check_text(name: str, value: str) -> None:
+    if (fault := text_fault(value)) is not None:
+        raise ValueError(f"{name}: {fault}")
+
+
+def _bound(name: str, value: Any) -> Any:
     if isinstance(value, enum.Enum):
         value = value.value
     if isinstance(value, (datetime, date)):
         return value.isoformat()
     if isinstance(value, (dict, list, tuple, msgspec.Struct)):
+        for each in value if isinstance(value, (list, tuple)) else ():
+            if isinstance(each, str):
+                _check_text(name, each)
         return encode_reply(value).decode()
+    if isinstance(value, str):
+        _check_text(name, value)
     return value
 
 

@@ -266,6 +266,8 @@ def _execute(db: Connection, message: Message[Any]) -> psycopg.Cursor[Any]:
 
 
 def _reply(cursor: psycopg.Cursor[Any], message: Message[Any]) -> Any:
+    if cursor.pgresult is not None and cursor.pgresult.status == psycopg.pq.ExecStatus.EMPTY_QUERY:
+        raise StorageError(f"{type(message).__name__}: the statement is empty", kind=ErrorKind.QUERY_INVALID)
     columns = [column.name for column in cursor.description or ()]
     rows = cursor.fetchall() if columns else []
     return statement_of(message).reply(cursor.rowcount, columns, rows)

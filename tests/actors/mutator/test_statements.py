@@ -93,6 +93,21 @@ class Typo(WriteStatement[None]):
     """No SQL."""
 
 
+@statement("")
+class Empty(WriteStatement[int]):
+    """Nothing at all."""
+
+
+@statement(" ;-- a remark\n /* and\nanother */ ")
+class Remarks(WriteStatement[int]):
+    """Nothing that could be done."""
+
+
+@statement(" -- nothing to be read")
+class Nothing(ReadStatement[list[int]]):
+    """Reads nothing."""
+
+
 class Undeclared(WriteStatement[None]):
     """Somebody forgot the decorator."""
 
@@ -142,6 +157,27 @@ def test_one_that_is_refused_fails_alone(store: Any) -> None:
     row, query, declared = "storage.row.invalid", "storage.query.invalid", "config.statement.invalid"
     assert outcomes == [1, row, row, query, declared, row, row, 1]
     assert [each.number for each in store.read(Invoices())] == ["a", "d"]
+
+
+def test_a_statement_that_says_nothing_is_refused_alone(store: Any) -> None:
+    query = "storage.query.invalid"
+    assert run(store, AddInvoice("a", 5), Empty(), Remarks(), AddInvoice("b", 7)) == [1, query, query, 1]
+    with pytest.raises(StorageError) as caught:
+        store.read(Nothing())
+    assert caught.value.kind == query
+    assert [each.number for each in store.read(Invoices())] == ["a", "b"]
+
+
+def test_no_text_has_a_nul_character(store: Any) -> None:
+    """PostgreSQL has no such texts; what one store refuses all of them do."""
+    row = "storage.row.invalid"
+    keyed = AddInvoice("b", 1, key="a\0b")
+    fenced = AddInvoice("c", 1, fence=Fence("a\0b", 1))
+    assert run(store, AddInvoice("a\0b", 1), keyed, fenced, AddInvoice("d", 1)) == [row, row, row, 1]
+    with pytest.raises(StorageError) as caught:
+        store.read(Echo("a\0b"))
+    assert caught.value.kind == "storage.query.invalid"
+    assert [each.number for each in store.read(Invoices())] == ["d"]
 
 
 def test_a_statement_of_a_known_key_is_not_run_again(store: Any) -> None:
