@@ -6,7 +6,16 @@ from typing import Final
 
 from redis import exceptions
 
-__all__ = ["DENIALS", "LOSSES", "ServerDenied", "ServerLost", "is_denial", "is_not_now", "is_not_the_one"]
+__all__ = [
+    "DENIALS",
+    "LOSSES",
+    "ServerDenied",
+    "ServerLost",
+    "is_denial",
+    "is_not_now",
+    "is_not_the_one",
+    "is_shut_out",
+]
 
 DENIALS: Final = (exceptions.AuthenticationError, exceptions.AuthorizationError, exceptions.NoPermissionError)
 LOSSES: Final = (exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse, OSError)
@@ -37,6 +46,11 @@ class ServerDenied(Exception):
 def is_denial(error: object) -> bool:
     """Whether an error reply says that this user may not do this."""
     return isinstance(error, DENIALS)
+
+
+def is_shut_out(error: object) -> bool:
+    """Whether an error says that this user may do nothing at all, rather than that there is something it may not do."""
+    return isinstance(error, ServerDenied) and not isinstance(error.__cause__, exceptions.NoPermissionError)
 
 
 def is_not_the_one(error: Exception) -> bool:

@@ -21,10 +21,12 @@ from uuid import uuid4
 import msgspec
 
 from ...messages.errors import ActorError, BrokerError, ErrorKind
+from ..redis_faults import is_shut_out
 from ..redis_link import CHECK_TIMEOUT, RedisLink, ServerDenied, ServerLost
 from ..redis_url import RedisUrl
 from .backend import Publication, Report
 from .memory import MemoryBroker, MemoryServer
+from .topology import Binding, Exchange, Queue
 
 logger = logging.getLogger("understudy.broker")
 
@@ -39,6 +41,8 @@ LARGEST: Final = 8 * 1024 * 1024
 """Bytes of an envelope that is still opened."""
 SILENCE: Final = 5.0
 """Seconds without a message after which Redis is asked whether it is there."""
+FIRST_TRY: Final = 1.0
+"""Seconds that a declaration waits until it is known whether Redis takes this user."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.05, 1.0
 """Seconds until listening is tried again, doubled from the one to the other."""
 
@@ -77,6 +81,8 @@ class RedisServer:
         self._change = threading.Condition()
         self._closing = threading.Event()
         self._listening = threading.Event()
+        self._tried = threading.Event()
+        self._shut_out: Exception | None = None
         self._threads = [
             threading.Thread(target=target, name=f"redis broker {what}", daemon=True)
             for target, what in ((self._send, "sends"), (self._listen, "listens"))
@@ -110,6 +116,12 @@ class RedisServer:
     def wait_until_it_listens(self) -> bool:
         """Wait for the subscription, a little while; False if there is none."""
         return self._listening.wait(self._timeout)
+
+    def refuse_if_shut_out(self) -> None:
+        """Raise `broker.refused` if Redis refuses the URL's user; one that is not there may be back later."""
+        self._tried.wait(min(self._timeout, FIRST_TRY))
+        if self._shut_out is not None:
+            raise _translated(self._shut_out) from self._shut_out
 
     def check(self) -> None:
         """See `Server.check`.
@@ -193,7 +205,9 @@ class RedisServer:
             try:
                 connection = self.link.subscription(self._channel, time.monotonic() + CHECK_TIMEOUT)
                 try:
+                    self._shut_out = None
                     self._listening.set()
+                    self._tried.set()
                     pause = FIRST_PAUSE
                     while not self._closing.is_set():
                         message = self.link.next_message(connection, time.monotonic() + SILENCE)
@@ -205,6 +219,8 @@ class RedisServer:
             except Exception as error:
                 if self._closing.is_set():
                     return
+                self._shut_out = error if is_shut_out(error) else None
+                self._tried.set()
                 response = _translated(error).response
                 logger.warning("%s", response.to_json().decode())
                 self._closing.wait(pause)
@@ -239,6 +255,21 @@ class RedisBroker(MemoryBroker):
     def __init__(self, server: RedisServer) -> None:
         super().__init__(server.local)
         self._redis = server
+
+    def declare_exchange(self, exchange: Exchange) -> None:
+        """See `BrokerBackend.declare_exchange`."""
+        self._redis.refuse_if_shut_out()
+        super().declare_exchange(exchange)
+
+    def declare_queue(self, queue: Queue) -> None:
+        """See `BrokerBackend.declare_queue`."""
+        self._redis.refuse_if_shut_out()
+        super().declare_queue(queue)
+
+    def bind(self, binding: Binding) -> None:
+        """See `BrokerBackend.bind`."""
+        self._redis.refuse_if_shut_out()
+        super().bind(binding)
 
     def publish(
         self, publications: Sequence[Publication], report: Report, deadlines: Sequence[float | None] = ()

@@ -11,7 +11,7 @@ from understudy.actors.broker.actor import Broker
 from understudy.actors.broker.redis_pubsub import CHANNEL, RedisBroker, RedisServer
 from understudy.actors.broker.topology import Binding, Exchange, Queue
 from understudy.actors.redis_url import RedisUrl
-from understudy.messages import BrokerError, DeclareQueue, Publish, SendRpcMessage
+from understudy.messages import BindQueue, BrokerError, DeclareExchange, DeclareQueue, Publish, SendRpcMessage
 from understudy.messages.errors import ErrorKind
 from understudy.supervisors.system import ActorSystem
 
@@ -116,6 +116,20 @@ def test_a_paused_redis_holds_nobody_past_the_deadline(processes: Any, private_r
     assert kind == "broker.publish.unknown"
     private_redis.resume()
     eventually(lambda: outcomes_of(here, *numbered("q", [2])) == ["confirmed"])
+
+
+@pytest.mark.parametrize("message", [DeclareQueue("q"), DeclareExchange("e", "fanout"), BindQueue("q", "e")])
+def test_a_user_whom_redis_refuses_declares_nothing(system: ActorSystem, private_redis: Any, message: Any) -> None:
+    with redis.Redis.from_url(private_redis.url) as client:
+        client.config_set("requirepass", "right")
+        try:
+            broker: Any = system.spawn(Broker, private_redis.url.replace("://", "://:wrong-hunter2@"), name="broker")
+            with pytest.raises(BrokerError) as caught:
+                broker.ask(message, timeout=60)
+            assert caught.value.kind == "broker.refused"
+            assert "hunter2" not in f"{caught.value!r} {caught.value.response.to_json()!r}"
+        finally:
+            client.config_set("requirepass", "")
 
 
 def test_the_broker_actor_asks_and_replies_between_two_systems(redis_url: str, redis_prefix: str) -> None:
