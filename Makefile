@@ -19,6 +19,8 @@ PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11 python;
 VENV ?= .venv
 CONSTRAINTS ?= constraints.txt
 ARGS ?=
+# How many processes run the suite; 0: this one, for a debugger.
+WORKERS ?= 2
 
 bin := $(VENV)/bin
 # -qq: errors only. Which mirrors and extra indexes this machine's pip looks at is its own business.
@@ -38,8 +40,8 @@ demo: $(VENV)/.run ## the notification pipeline with a crash midway; ARGS=FILE r
 	@$(bin)/python -m examples.notifications $(ARGS)
 
 .PHONY: test
-test: $(VENV)/.test ## the suite, the built wheel last; ARGS go to pytest
-	@$(bin)/python -m pytest $(ARGS)
+test: $(VENV)/.test ## the suite, two files at a time: most of it waits for servers; ARGS go to pytest
+	@$(bin)/python -m pytest -n $(WORKERS) --dist loadfile $(ARGS)
 
 .PHONY: check lint mypy pyright contracts
 check: lint mypy pyright contracts ## lint, formatting, types, import contracts; -k goes on after a failure
