@@ -123,6 +123,8 @@ def check_name(what: str, name: str) -> None:
     Raises:
         BrokerError: ``broker.declaration.invalid`` when it is not text, not UTF-8, or longer than 255 bytes.
     """
+    if type(name) is str and name.isascii() and len(name) <= NAME_LIMIT:  # as almost all are: a third of the time
+        return
     try:
         size = len(name.encode())
     except (AttributeError, UnicodeEncodeError) as error:

@@ -18,14 +18,14 @@ from typing import Any, Final
 from msgspec.structs import replace
 
 from ....messages.errors import BrokerError, ErrorKind
-from ..backend import Delivery, Subscription
+from ..backend import Delivery, Publication, Subscription
 from ..topology import DEFAULT_DELIVERY_LIMIT, Queue
 from .declaring import Topology
 from .ledger import Ledger
 from .loop import IoLoop
 from .operations import ChannelRefused, Operations, Steps
 from .publishing import Publisher
-from .wire import AGAIN, REPLAYED, burial, delivery_count, marked, publication_of
+from .wire import AGAIN, REPLAYED, Plain, burial, delivery_count, marked, plain_publication, publication_of
 
 logger = logging.getLogger("understudy.broker")
 
@@ -179,9 +179,15 @@ class Consumers:
         )
         channel.basic_consume(
             consumer.subscription.queue,
-            partial(self._on_message, consumer),
+            lambda channel, method, properties, body: self._on_message(
+                consumer, channel, method.delivery_tag, method.redelivered, method, properties, body
+            ),
             consumer_tag=consumer.subscription.tag,
             callback=then,
+        )
+        # Most deliveries never come to that callback: see `Intake`. It is the same to us, and to the order.
+        channel.connection.takes(
+            channel.channel_number, consumer.subscription.tag, partial(self._on_message, consumer, channel)
         )
 
     # --- the connection's life ---------------------------------------------------------------------------------
@@ -209,6 +215,7 @@ class Consumers:
 
     def _on_closed(self, consumer: Consumer, channel: Any, reason: BaseException) -> None:
         """The channel is closed, perhaps without its connection: such as when an acknowledgement took too long."""
+        channel.connection.takes(channel.channel_number, consumer.subscription.tag, None)
         if consumer.channel is not channel:
             return
         if getattr(reason, "reply_code", 0) and channel.connection.is_open:
@@ -281,39 +288,58 @@ class Consumers:
 
     # --- deliveries --------------------------------------------------------------------------------------------
 
-    def _on_message(self, consumer: Consumer, channel: Any, method: Any, properties: Any, body: bytes) -> None:
+    def _on_message(
+        self,
+        consumer: Consumer,
+        channel: Any,
+        delivery_tag: int,
+        redelivered: bool,
+        route: Any,
+        properties: Any,
+        body: bytes,
+    ) -> None:
         if consumer.over or consumer.channel is not channel:
             return  # it goes back with the channel
         try:
-            self._take(consumer, method, properties, body)
+            if type(properties) is Plain:
+                publication = plain_publication(route, properties, body)
+                self._take(consumer, delivery_tag, redelivered, publication, None)
+            else:
+                publication = publication_of(route, properties, body)
+                self._take(consumer, delivery_tag, redelivered, publication, properties)
         except Exception as error:
             self._end(consumer, _cancelled(consumer, "it failed to take a delivery", error))
 
-    def _take(self, consumer: Consumer, method: Any, properties: Any, body: bytes) -> None:
+    def _take(
+        self, consumer: Consumer, delivery_tag: int, redelivered: bool, publication: Publication, properties: Any
+    ) -> None:
         queue = consumer.subscription.queue
-        publication = publication_of(method, properties, body)
-        replayed, again = marked(properties, REPLAYED), marked(properties, AGAIN)
         key = (queue, publication.message_id)
         failures = self._ledger.failures(key)
-        if failures is None:
-            failures = delivery_count(properties)
+        if properties is None:  # without headers
+            replayed = again = False
+            failures = failures or 0
+        else:
+            replayed, again = marked(properties, REPLAYED), marked(properties, AGAIN)
+            if failures is None:
+                failures = delivery_count(properties)
         delivery = Delivery(
             queue=queue,
             tag=consumer.subscription.tag,
             handle=next(self._handles),
             attempt=failures + 1,
             final=failures >= consumer.limit,
-            redelivered=method.redelivered or replayed,
+            redelivered=redelivered or replayed,
             publication=publication,
         )
-        held = consumer.held[method.delivery_tag] = Held(consumer, method.delivery_tag, delivery, failures)
+        held = consumer.held[delivery_tag] = Held(consumer, delivery_tag, delivery, failures)
         if self._is_over(delivery, replayed, again):
-            del consumer.held[method.delivery_tag]
-            _acknowledge(consumer, [method.delivery_tag])
+            del consumer.held[delivery_tag]
+            _acknowledge(consumer, [delivery_tag])
             return
         if again and self._hold_with_the_first(held):
             return
-        if publication.message_id and key in self._buried:
+        if self._buried and publication.message_id and key in self._buried:
             self._buried[key].append(held)  # its dead letter is on its way: it is acknowledged with that
             return
         self._unsettled[delivery.handle] = held

@@ -11,6 +11,7 @@ from pika import SelectConnection, exceptions
 
 from ....messages.errors import BrokerError, ErrorKind
 from .loop import IoLoop
+from .reading import Intake, Take
 from .url import Address
 
 FIRST_DELAY: Final = 0.1
@@ -33,18 +34,24 @@ class Dropped(Exception):
     """We gave the connection up."""
 
 
-SLICE: Final = 16 * 1024
-"""Bytes that pika takes apart at a time: it copies what is left of them once for each frame."""
-
-
 class CorkedConnection(SelectConnection):  # type: ignore[misc]  # pika ships no types
-    """A connection that reads in small portions, and can hold back what is written to send it all at once.
+    """A connection that can hold back what is written to send it all at once, and takes deliveries by itself.
 
     pika hands each frame to the system by itself, three for a message: most of what publishing costs. Should a later
     pika read or write in another way, the methods here are not called, and it is only slower.
     """
 
     _held_back: list[bytes] | None = None
+    _intake: Intake | None = None
+
+    def takes(self, channel: int, tag: str, take: Take | None) -> None:
+        """Have a consumer's deliveries taken by another way than pika's callback; None: no more."""
+        if self._intake is None:
+            self._intake = Intake(super()._on_data_available)  # pyright: ignore[reportAttributeAccessIssue]
+        if take is not None:
+            self._intake.takers[channel, tag.encode()] = take
+        else:
+            self._intake.takers.pop((channel, tag.encode()), None)
 
     def cork(self) -> None:
         """Hold back what is written from here on."""
@@ -64,8 +71,10 @@ class CorkedConnection(SelectConnection):  # type: ignore[misc]  # pika ships no
             self._held_back += marshaled_frames
 
     def _on_data_available(self, data_in: bytes) -> None:
-        for start in range(0, len(data_in), SLICE):
-            super()._on_data_available(data_in[start : start + SLICE])  # pyright: ignore[reportAttributeAccessIssue]
+        if self._intake is None:
+            self._intake = Intake(super()._on_data_available)  # pyright: ignore[reportAttributeAccessIssue]
+        # Its heartbeat looks at what was received.
+        self.bytes_received += self._intake.feed(data_in)
 
 
 class Link:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import orjson
 from pika import BasicProperties
@@ -125,6 +125,78 @@ def publication_of(method: Any, properties: BasicProperties, body: bytes) -> Pub
     )
 
 
+class Plain(NamedTuple):
+    """The properties of a message without headers, as a `Publication` has them."""
+
+    content_type: str
+    persistent: bool
+    message_id: str
+    reply_to: str
+    correlation_id: str
+
+
+FIELDS_OF_PLAIN: Final = (
+    BasicProperties.FLAG_CONTENT_TYPE
+    | BasicProperties.FLAG_DELIVERY_MODE
+    | BasicProperties.FLAG_CORRELATION_ID
+    | BasicProperties.FLAG_REPLY_TO
+    | BasicProperties.FLAG_MESSAGE_ID
+)
+_CONTENT_TYPE, _DELIVERY_MODE = BasicProperties.FLAG_CONTENT_TYPE, BasicProperties.FLAG_DELIVERY_MODE
+_CORRELATION_ID, _REPLY_TO = BasicProperties.FLAG_CORRELATION_ID, BasicProperties.FLAG_REPLY_TO
+_MESSAGE_ID = BasicProperties.FLAG_MESSAGE_ID
+
+
+def plain_properties(encoded: bytes) -> Plain | None:
+    """The properties of a message as it is on the wire; None if there are others than most have.
+
+    Raises:
+        ValueError: A text is not UTF-8.
+        IndexError: They are cut off.
+    """
+    flags = encoded[0] << 8 | encoded[1]
+    if flags & ~FIELDS_OF_PLAIN:
+        return None
+    content_type = message_id = reply_to = correlation_id = ""
+    persistent = False
+    at = 2
+    if flags & _CONTENT_TYPE:
+        content_type, at = _short(encoded, at)
+    if flags & _DELIVERY_MODE:
+        persistent = encoded[at] == PERSISTENT
+        at += 1
+    if flags & _CORRELATION_ID:
+        correlation_id, at = _short(encoded, at)
+    if flags & _REPLY_TO:
+        reply_to, at = _short(encoded, at)
+    if flags & _MESSAGE_ID:
+        message_id, at = _short(encoded, at)
+    if at > len(encoded):
+        raise IndexError("properties are cut off")
+    return Plain(content_type, persistent, message_id, reply_to, correlation_id)
+
+
+def plain_publication(route: Any, properties: Plain, body: bytes) -> Publication:
+    """What was published without headers; `route` has an exchange and a routing key, as pika's methods do."""
+    content_type, persistent, message_id, reply_to, correlation_id = properties
+    return Publication(
+        _text(route.exchange),
+        _text(route.routing_key),
+        body,
+        message_id,
+        {},
+        content_type,
+        persistent,
+        reply_to,
+        correlation_id,
+    )
+
+
+def _short(encoded: bytes, at: int) -> tuple[str, int]:
+    end = at + 1 + encoded[at]
+    return encoded[at + 1 : end].decode(), end
+
+
 ADDED_BY_THE_SERVER: Final = frozenset(
     {DELIVERY_COUNT, "x-death", "x-first-death-queue", "x-first-death-reason", "x-first-death-exchange"}
 )
@@ -177,9 +249,11 @@ def _floats(text: Any) -> dict[str, str]:
 
 
 def _text(value: Any) -> str:
+    if type(value) is str:
+        return value
     if isinstance(value, bytes):
         return value.decode("utf-8", "backslashreplace")
-    return value if isinstance(value, str) else str(value)
+    return str(value)
 
 
 def _scalar(value: Any) -> HeaderValue:
