@@ -48,8 +48,7 @@ def finish(
             counts[queue, False] += 1
         case "retry":
             retried = message.retried + 1 if ending.failure else message.retried
-            failed_at = int(now) if ending.failure else message.last_failed_at
-            again = msgspec.structs.replace(message, retried=retried, error_msg=ending.error, last_failed_at=failed_at)
+            again = msgspec.structs.replace(message, retried=retried, error_msg=ending.error, last_failed_at=int(now))
             _change(db, again, TaskState.RETRY, ending.at)
             if ending.failure:
                 counts[queue, True] += 1

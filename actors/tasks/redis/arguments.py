@@ -76,7 +76,5 @@ def of_ending(ending: Ending, now: float) -> tuple[Any, ...]:
 
 def _failed(ending: Ending, now: float) -> TaskMessage:
     message = ending.lease.message
-    if ending.how == "retry" and not ending.failure:
-        return msgspec.structs.replace(message, error_msg=ending.error)
-    retried = message.retried + (ending.how == "retry")
+    retried = message.retried + (ending.how == "retry" and ending.failure)
     return msgspec.structs.replace(message, retried=retried, error_msg=ending.error, last_failed_at=int(now))

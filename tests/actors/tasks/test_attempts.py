@@ -84,9 +84,10 @@ def test_a_failed_task_waits_for_its_next_attempt(client: Client, clock: Clock) 
 
 
 def test_what_is_no_failure_uses_up_no_retry(client: Client) -> None:
-    """And is not counted."""
+    """And is not counted; when it was is noted, as asynq does."""
     client.put("t")
     client.end(client.next(), "retry", error="busy", at=NOON, failure=False)
+    assert client.engine.task("default", "t").message.last_failed_at == int(NOON)
     info = client.engine.queue_info("default")
     assert client.retried("t") == 0
     assert (info.processed, info.failed) == (0, 0)
