@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from ...messages.errors import ErrorKind, TaskError
 from ...messages.message import Message
+from ...messages.tasks import TaskMessage
 from .. import killing
 from ..actor import Actor
 from ..background import BackgroundTask
@@ -99,10 +100,12 @@ class Workers(Actor):
 
     @handles
     def look(self, _message: Look) -> None:
-        """End what has passed its deadline."""
-        now = self._crew.clock()
+        """End what has passed its deadline, or its lease: of the latter nothing is told where the storage is away."""
+        clock, now = self._crew.clock(), self._crew.engine.now()
         for run in self._crew.runs():
-            if run.due <= now:
+            if run.lease.expires_at <= now:
+                self._end(run, "lease")
+            elif run.due <= clock:
                 self._end(run, "deadline")
 
     def _end(self, run: Run, why: Why) -> None:
@@ -120,8 +123,7 @@ class Workers(Actor):
         elif why == "shutdown":
             self._crew.end(Ending(run.lease, "requeue"))
         elif why == "deadline":
-            text = f"task {message.id!r} of queue {message.queue} did not end before its deadline"
-            self.spawn(self._crew.fail, run, TaskError(text, kind=ErrorKind.TASK_DEADLINE_PASSED))
+            self.spawn(self._crew.fail, run, _too_late(message))
         elif why == "cancelled":
             text = f"task {message.id!r} of queue {message.queue} was cancelled"
             self.spawn(self._cancelled, run, TaskError(text, kind=ErrorKind.TASK_CANCELLED))
@@ -137,6 +139,15 @@ class Workers(Actor):
         for run in runs:
             if self._crew.claim(run):
                 self._crew.end(Ending(run.lease, "requeue"))
+
+    def _is_too_late(self, run: Run) -> bool:
+        """Whether its deadline had passed before its handler could begin: then the attempt has failed."""
+        if run.due > self._crew.clock():
+            return False
+        if self._crew.claim(run):
+            run.context._cancelled = True
+            self._crew.fail(run, _too_late(run.lease.message))
+        return True
 
     # --- def handlers ----------------------------------------------------------------------------------
 
@@ -156,7 +167,7 @@ class Workers(Actor):
                 run = crew.work.take()
                 slot.run = run
                 run.work = slot
-                if not run.context.cancelled and crew.holds(run):
+                if not run.context.cancelled and crew.holds(run) and not self._is_too_late(run):
                     self._call_handler(run)
                 with slot.lock:
                     slot.run = None
@@ -203,7 +214,7 @@ class Workers(Actor):
     # --- async def handlers ----------------------------------------------------------------------------
 
     async def _await_handler(self, run: Run) -> None:
-        if not self._crew.holds(run):
+        if not self._crew.holds(run) or self._is_too_late(run):
             return
         try:
             ending = _done(run, await self._crew.router.route(run.lease.message.type).call(run.context))
@@ -216,6 +227,11 @@ class Workers(Actor):
                 self._crew.fail(run, error)
         else:
             self._crew.finish(run, ending)
+
+
+def _too_late(message: TaskMessage) -> TaskError:
+    text = f"task {message.id!r} of queue {message.queue} did not end before its deadline"
+    return TaskError(text, kind=ErrorKind.TASK_DEADLINE_PASSED)
 
 
 def _done(run: Run, result: object) -> Ending:

@@ -14,15 +14,16 @@ import pytest
 from understudy.actors import lifecycle
 from understudy.actors.cell import RUNNING, Cell
 from understudy.actors.tasks.context import TaskContext
+from understudy.actors.tasks.opening import open_engine
 from understudy.actors.tasks.outcome import RevokeTask, SkipRetry, retry_seconds
 from understudy.actors.tasks.processor import Processor, ResumeFetching, StopFetching
 from understudy.actors.tasks.queues import QueueOrder
 from understudy.actors.tasks.router import TaskRouter
 from understudy.actors.tasks.settings import ProcessorSettings
-from understudy.messages.errors import SpecInvalid
+from understudy.messages.errors import SpecInvalid, StorageError
 from understudy.messages.tasks import RawTask, TaskMessage, TaskPayload, TaskState
 
-from .stage import PATIENCE, engine_at, eventually, staged
+from .stage import PATIENCE, engine_at, eventually, staged, url_of
 
 
 class Mail(TaskPayload[None]):
@@ -213,6 +214,50 @@ def test_a_handler_that_does_not_end_in_time_is_ended(place: Path | str, router:
         assert started.wait(PATIENCE)
         assert stage.ends("t", "retry")
         assert stage.error_of("t").startswith("0xFFF6 task.deadline.passed: ")
+
+
+@pytest.mark.parametrize("kind", ["def", "async def"])
+def test_a_handler_is_not_called_after_the_deadline(place: Path | str, router: TaskRouter, kind: str) -> None:
+    """A task that waited for longer than it may is a failed attempt."""
+    called: list[str] = []
+
+    async def note_in_a_coroutine(task: RawTask) -> None:
+        called.append(task.type)
+
+    router.add("t", note_in_a_coroutine if kind == "async def" else lambda task: called.append(task.type))
+    with staged(place, router) as stage:
+        stage.put("t", deadline=1.0)
+        assert stage.ends("t", "retry")
+        assert stage.error_of("t").startswith("0xFFF6 task.deadline.passed: ")
+    assert called == []
+
+
+def test_an_attempt_ends_with_its_lease_while_the_storage_is_away(
+    place: Path | str, router: TaskRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else may be at its task by then, and what it comes to would be refused."""
+    started, ended = threading.Event(), threading.Event()
+
+    @router.handles("t")
+    async def hold(_task: RawTask) -> None:
+        started.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            ended.set()
+
+    def away(*_arguments: Any) -> Any:
+        raise StorageError("the storage is away")
+
+    kind = type(open_engine(url_of(place)))
+    with staged(place, router) as stage:
+        stage.put("t")
+        assert started.wait(PATIENCE)
+        monkeypatch.setattr(kind, "extend", away)
+        now = kind.now
+        monkeypatch.setattr(kind, "now", lambda engine: now(engine) + 31)
+        assert ended.wait(PATIENCE)
+        monkeypatch.undo()
 
 
 def test_a_stop_waits_for_what_is_handled(place: Path | str, router: TaskRouter) -> None:
