@@ -184,7 +184,9 @@ for _, p in ipairs(KEYS) do
   if #ids == most then more = 1 end
   for _, id in ipairs(ids) do
     call('ZREM', due(p), id)
-    if call('ZREM', p .. 'scheduled', id) == 1 then
+    local score = call('ZSCORE', p .. 'scheduled', id)
+    if score and tonumber(score) < tonumber(ARGV[4]) + 1 then -- else it is another task, with the same id
+      call('ZREM', p .. 'scheduled', id)
       to_pending(p, id, ns)
       moved = moved + 1
     end

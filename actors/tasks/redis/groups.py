@@ -9,12 +9,13 @@ from typing import Any, Final
 from ....messages.errors import TaskDuplicate, TaskIdConflict
 from ....messages.tasks import TaskMessage
 from ...redis_link import Script
+from ..engine import ARCHIVE_SECONDS
 from ..options import NewTask
 from . import keys
 from .arguments import planned
 from .link import RedisConnection
 from .lua import once, plain
-from .wire import read_task
+from .wire import buried, read_task, write_task
 
 __all__ = ["RedisGroups"]
 
@@ -52,9 +53,27 @@ if call('EXISTS', set) == 0 then
   if call('ZCARD', all) == 0 then call('SREM', p .. 'groups', group) end
 end
 for _, id in ipairs(call('ZRANGE', set, 0, -1)) do
-  found[#found + 1], found[#found + 2] = id, call('HGET', task(p, id), 'msg') or ''
+  local msg = redis.pcall('HGET', task(p, id), 'msg')
+  found[#found + 1], found[#found + 2] = id, type(msg) == 'string' and msg or ''
 end
 return found
+"""
+)
+
+_BURY: Final[Script] = plain(
+    """
+-- the set's key, now, archived since, then id and msg of each: taken out of the set, and archived
+local p, set = KEYS[1], ARGV[1]
+for at = 4, #ARGV, 2 do
+  local id, key = ARGV[at], task(p, ARGV[at])
+  if call('ZREM', set, id) == 1 then
+    if call('TYPE', key).ok ~= 'hash' then call('DEL', key) end
+    call('ZADD', p .. 'archived', ARGV[2], id)
+    call('HSET', key, 'msg', ARGV[at + 1], 'state', 'archived')
+  end
+end
+if call('EXISTS', set) == 0 then call('ZREM', p .. 'aggregation_sets', set) end
+trim(p, ARGV[3])
 """
 )
 
@@ -66,7 +85,10 @@ local p, set = KEYS[2], ARGV[3]
 local deadline = call('ZSCORE', p .. 'aggregation_sets', set)
 if not deadline or tonumber(deadline) <= tonumber(ARGV[2]) then return remember('0') end
 if ARGV[4] and call('EXISTS', task(p, ARGV[6])) == 1 then return remember('c') end
-local ids = call('ZRANGE', set, 0, -1)
+local ids, members = call('ZRANGE', set, 0, -1), {}
+for _, id in ipairs(ids) do members[id] = true end
+local holder = ARGV[4] and ARGV[10] ~= '' and call('GET', ARGV[10])
+if holder and not members[holder] then return remember('d') end -- the members keep their locks
 for _, id in ipairs(ids) do release(p, id) end
 if ARGV[4] then
   local code = store(p, 6, ARGV[4])
@@ -113,9 +135,17 @@ class RedisGroups(RedisConnection):
         found = self._run(_GATHER, [prefix], now, group, *limits, unique, now + SET_SECONDS)
         if not found:
             return None
-        pairs = zip(found[::2], found[1::2], strict=True)
-        messages = [read_task(blob, queue, task_id.decode("utf-8", "replace")) for task_id, blob in pairs]
-        return f"{prefix.decode()}g:{group}:{unique}", [message for message in messages if message is not None]
+        set_id, messages, unread = f"{prefix.decode()}g:{group}:{unique}", [], []
+        for task_id, blob in zip(found[::2], found[1::2], strict=True):
+            name = task_id.decode("utf-8", "replace")
+            message = read_task(blob, queue, name)
+            if message is not None:
+                messages.append(message)
+            else:
+                unread += [task_id, write_task(buried(blob, queue, name, now))]
+        if unread:
+            self._run(_BURY, [prefix], set_id, now, now - ARCHIVE_SECONDS, *unread)
+        return (set_id, messages) if messages else None
 
     def drop_set(self, queue: str, set_id: str, made: NewTask | None = None) -> bool:
         """See ``TaskEngine.drop_set``. The locks of unique members are released with them."""

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
 from google.protobuf.message import DecodeError
 
-from ....messages.errors import ErrorKind
+from ....messages.errors import ErrorKind, TaskError
 from ....messages.tasks import TaskInfo, TaskMessage, TaskState
 from .. import engine
 from . import records
 
 __all__ = [
+    "buried",
     "read_entry",
     "read_event",
     "read_server",
@@ -96,6 +98,12 @@ def unreadable(blob: bytes | None, queue: str, task_id: str) -> TaskMessage:
     """What stands in the place of a task whose record cannot be read: no type, and the record as its payload."""
     error = f"{ErrorKind.TASK_RECORD_INVALID}: its record cannot be read"
     return TaskMessage("", blob or b"", task_id, queue, error_msg=error)
+
+
+def buried(blob: bytes | None, queue: str, task_id: str, now: int) -> TaskMessage:
+    """The record that is archived in the place of one that cannot be read."""
+    error = f"{TaskError.code.hex} {ErrorKind.TASK_RECORD_INVALID}: its record cannot be read"
+    return msgspec.structs.replace(unreadable(blob, queue, task_id), error_msg=error, last_failed_at=now)
 
 
 def show(

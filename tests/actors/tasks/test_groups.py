@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import pytest
+
 from understudy.actors.tasks.options import plan
+from understudy.messages.errors import TaskDuplicate
 from understudy.messages.tasks import RawTask, TaskInfo, TaskState
 
 from .conftest import Client, Clock
@@ -92,3 +95,16 @@ def test_a_task_may_be_taken_out_of_its_group(client: Client) -> None:
     assert client.engine.archive_all("default", TaskState.AGGREGATING, "b") == 1
     assert client.engine.delete_all("default", TaskState.AGGREGATING, "c") == 1
     assert [client.state(name) for name in ("a", "b", "c")] == ["pending", "archived", "gone"]
+
+
+def test_the_locks_of_a_set_are_kept_when_nothing_comes_of_it(client: Client, clock: Clock) -> None:
+    """What was made of it is refused, since a task like it is there: the members are still to be done, and unique."""
+    client.put("a", b"p", group="g", unique=600)
+    client.put("other", b"q", unique=600)
+    clock.at += 10
+    found = gather(client)
+    assert found is not None
+    made = plan(RawTask("echo", b"q"), {"task_id": "made", "unique": 600}, clock.at)
+    with pytest.raises(TaskDuplicate):
+        client.engine.drop_set("default", found[0], made)
+    assert client.put("b", b"p", unique=600) == "task.duplicate"

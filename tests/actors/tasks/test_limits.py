@@ -98,6 +98,17 @@ def test_a_deferred_task_is_scheduled_and_keeps_its_retries(client: Client, cloc
     assert client.engine.queue_info("default").processed_total == 0
 
 
+def test_a_task_with_the_id_of_a_deferred_one_is_not_due_with_it(client: Client, clock: Clock) -> None:
+    """When that one was deleted meanwhile."""
+    client.put("t")
+    client.end(client.next(), "defer", at=NOON + 5.5)
+    client.engine.delete("default", "t")
+    client.put("t", process_in=3600)
+    clock.at += 6
+    assert client.engine.forward(["default"]) == 0
+    assert client.state("t") == "scheduled"
+
+
 @pytest.mark.parametrize(
     "limits",
     [

@@ -341,3 +341,30 @@ def test_a_cancellation_is_told_on_asynqs_channel(client: Client, keys: Keys) ->
         assert listener.get_message(timeout=30.0)["type"] == "subscribe"
         client.engine.cancel("a")
         assert listener.get_message(timeout=30.0)["data"] == b"a"
+
+
+@pytest.mark.parametrize("broken", ["corrupt", "no record", "no hash"])
+def test_a_task_of_a_group_that_cannot_be_read_is_archived(
+    client: Client, clock: Clock, keys: Keys, broken: str
+) -> None:
+    """The others of its group are made into a task without it; of none, nothing is made."""
+    for task_id in ("a", "b") if broken == "corrupt" else ("a",):
+        client.put(task_id, group="g")
+    if broken == "corrupt":
+        keys.redis.hset(f"{P}t:a", "msg", b"\xff")
+    elif broken == "no record":
+        keys.redis.hdel(f"{P}t:a", "msg")
+    else:
+        keys.redis.set(f"{P}t:a", b"?")
+    clock.at += 10
+    found = client.engine.gather("default", "g", grace=10.0, max_delay=0.0, max_size=0)
+    if broken == "corrupt":
+        assert found is not None
+        assert [message.id for message in found[1]] == ["b"]
+        assert client.engine.drop_set("default", found[0])
+    else:
+        assert found is None
+    assert client.state("b") == "gone"
+    assert client.state("a") == "archived"
+    assert "task.record.invalid" in client.engine.task("default", "a").message.error_msg
+    assert not keys.redis.exists(f"{P}aggregation_sets")
