@@ -7,16 +7,19 @@ others of its queue go before it, and it keeps its retries.
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
-from ...messages.errors import ErrorKind, SpecInvalid
+from ...messages.errors import ActorError, ErrorKind, SpecInvalid
 from ...messages.tasks import TaskPayload
 from .engine import Ending, Lease, TaskEngine
 
 __all__ = ["Admitted", "LimitKey", "Limiter", "Rate", "limits_of"]
+
+logger = logging.getLogger("understudy.tasks")
 
 QUEUE_PREFIX: Final = "queue:"
 PATIENCE: Final = 0.1
@@ -110,15 +113,32 @@ class Limiter:
         return min([at_most, *(seconds for seconds in closed if seconds > 0)])
 
     def take(self, queues: Sequence[str], count: int) -> Admitted:
-        """Begin attempts at up to ``count`` tasks, of the first queue first."""
+        """Begin attempts at up to ``count`` tasks, of the first queue first.
+
+        Those of which the engine cannot say whether they may begin go back: they have not begun.
+        """
         admitted = Admitted([], [])
         for queue in self.open(queues):
             wanted = self._wanted(queue, count - len(admitted.leases))
-            if wanted > 0:
-                leases = self._engine.dequeue((queue,), wanted)
-                timed = self._by_queue(queue, leases, admitted.endings)
-                admitted.leases.extend(self._by_type(timed, admitted.endings))
+            if wanted > 0 and not self._take_of(queue, wanted, admitted):
+                break
         return admitted
+
+    def _take_of(self, queue: str, wanted: int, admitted: Admitted) -> bool:
+        leases: list[Lease] = []
+        endings: list[Ending] = []
+        try:
+            leases = self._engine.dequeue((queue,), wanted)
+            timed = self._by_queue(queue, leases, endings)
+            admitted.leases.extend(self._by_type(timed, endings))
+        except ActorError as error:
+            if not leases and not admitted.leases and not admitted.endings:
+                raise
+            logger.warning("queue %s: %s", queue, error)
+            admitted.endings.extend(Ending(lease, "requeue") for lease in reversed(leases))
+            return False
+        admitted.endings.extend(endings)
+        return True
 
     def _wanted(self, queue: str, count: int) -> int:
         """How many to take: of a limited queue as many as may begin if nobody else takes any."""

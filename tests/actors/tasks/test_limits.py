@@ -12,9 +12,9 @@ import pytest
 
 from understudy import ProcessorSettings, Rate, TaskPayload, TaskRouter
 from understudy.actors.tasks.engine import Turn
-from understudy.actors.tasks.limits import limits_of
+from understudy.actors.tasks.limits import Limiter, limits_of
 from understudy.actors.tasks.opening import open_engine
-from understudy.messages.errors import SpecInvalid
+from understudy.messages.errors import SpecInvalid, StorageError
 from understudy.messages.tasks import RawTask
 
 from .conftest import NOON, Client, Clock
@@ -132,6 +132,24 @@ def test_a_rate_that_cannot_be_is_refused(wrong: Any) -> None:
     """Where it is declared."""
     with pytest.raises(SpecInvalid):
         Rate(*wrong)
+
+
+@pytest.mark.parametrize("key", ["queue:default", "echo"])
+def test_tasks_go_back_if_nobody_can_say_whether_they_may_begin(
+    client: Client, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    """They have not begun: no retry is used up, and who is tried only once is not archived."""
+
+    def away(*_arguments: Any) -> Any:
+        raise StorageError("the storage is away")
+
+    client.put("a", max_retry=0)
+    client.put("b", max_retry=0)
+    monkeypatch.setattr(client.engine, "admit", away)
+    admitted = Limiter(client.engine, {key: Rate(100, burst=2)}).take(["default"], 2)
+    assert admitted.leases == []
+    assert client.engine.finish(admitted.endings) == [True, True]
+    assert [(lease.message.id, lease.message.retried) for lease in client.take(2)] == [("a", 0), ("b", 0)]
 
 
 def test_a_payload_class_stands_for_its_type() -> None:
