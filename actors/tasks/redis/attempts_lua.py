@@ -195,7 +195,11 @@ for _, p in ipairs(KEYS) do
     local ids = call('ZRANGE', p .. state, '-inf', now, 'BYSCORE', 'LIMIT', 0, most)
     if #ids == most then more = 1 end
     for _, id in ipairs(ids) do
-      local known = call('HMGET', task(p, id), 'group', 'msg')
+      local known = redis.pcall('HMGET', task(p, id), 'group', 'msg')
+      if known.err then -- no hash: whoever dequeues it finds that it has no record
+        call('DEL', task(p, id))
+        known = {}
+      end
       local group = known[1] or field(known[2] or '', 14)
       call('ZREM', p .. state, id)
       if group ~= '' then

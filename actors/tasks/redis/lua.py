@@ -112,7 +112,7 @@ local function count(p, day, processed, failed)
   if type(total) == 'table' then -- past the greatest number: both begin anew
     call('SET', p .. 'processed', processed)
     call('SET', p .. 'failed', failed)
-  elseif failed > 0 then call('INCRBY', p .. 'failed', failed) end
+  elseif failed > 0 then redis.pcall('INCRBY', p .. 'failed', failed) end
 end
 """
 """What is done to queues."""

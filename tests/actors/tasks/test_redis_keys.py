@@ -368,3 +368,18 @@ def test_a_task_of_a_group_that_cannot_be_read_is_archived(
     assert client.state("a") == "archived"
     assert "task.record.invalid" in client.engine.task("default", "a").message.error_msg
     assert not keys.redis.exists(f"{P}aggregation_sets")
+
+
+@pytest.mark.parametrize("state", ["scheduled", "retry"])
+def test_what_is_no_task_holds_up_no_other_that_is_due(client: Client, clock: Clock, keys: Keys, state: str) -> None:
+    """It becomes pending as well, and whoever dequeues it archives it."""
+    client.put("a", process_in=5)
+    client.put("b", process_in=5)
+    if state == "retry":
+        keys.redis.rename(f"{P}scheduled", f"{P}retry")
+    keys.redis.delete(f"{P}t:a")
+    keys.redis.set(f"{P}t:a", b"?")
+    clock.at += 5
+    assert client.engine.forward(["default"]) == 2
+    assert client.take_ids(2) == ["b"]
+    assert client.state("a") == "archived"
