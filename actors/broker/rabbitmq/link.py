@@ -232,10 +232,13 @@ def _translate(reason: BaseException, address: Address) -> BrokerError:
             kind=ErrorKind.BROKER_REFUSED if refused else ErrorKind.BROKER_UNAVAILABLE,
             cause=reason,
         )
-    if isinstance(reason, (exceptions.AuthenticationError, exceptions.ProbableAuthenticationError)):
-        return BrokerError(f"{where} refuses the user", kind=ErrorKind.BROKER_REFUSED, cause=reason)
-    if isinstance(reason, exceptions.ProbableAccessDeniedError):
-        return BrokerError(f"{where} refuses the virtual host", kind=ErrorKind.BROKER_REFUSED, cause=reason)
+    # "Probable": pika goes by how far connecting had come, also when the stream was just lost; a server that refuses
+    # says so before it closes (pika asks for that: authentication_failure_close).
+    if "StreamLostError" not in str(reason):
+        if isinstance(reason, (exceptions.AuthenticationError, exceptions.ProbableAuthenticationError)):
+            return BrokerError(f"{where} refuses the user", kind=ErrorKind.BROKER_REFUSED, cause=reason)
+        if isinstance(reason, exceptions.ProbableAccessDeniedError):
+            return BrokerError(f"{where} refuses the virtual host", kind=ErrorKind.BROKER_REFUSED, cause=reason)
     text = str(reason) or type(reason).__name__
     return BrokerError(f"{where} cannot be reached: {text}", kind=ErrorKind.BROKER_UNAVAILABLE, cause=reason)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
+from pika import exceptions
 
 from understudy.actors.broker.backend import Publication
 from understudy.actors.broker.rabbitmq import backend, link, operations, publishing
@@ -32,6 +33,22 @@ def test_the_time_limits_of_connecting_add_up_to_less_than_healing_may_take() ->
     """An attempt that began just before the way was free, the delay after it, and an attempt that succeeds."""
     attempt = parse_url("amqp", "localhost").connection_timeout + link.GRACE
     assert attempt + link.LONGEST_DELAY < HEALING
+
+
+@pytest.mark.parametrize("kind", [exceptions.ProbableAuthenticationError, exceptions.ProbableAccessDeniedError])
+@pytest.mark.parametrize(
+    ("reason", "means"),
+    [
+        (exceptions.StreamLostError("Connection reset by peer"), "broker.unavailable"),
+        (exceptions.ConnectionClosedByBroker(530, "NOT_ALLOWED - vhost nosuch not found"), "broker.refused"),
+    ],
+)
+def test_a_connection_that_is_lost_while_it_is_made_was_not_refused(
+    kind: type[Exception], reason: Exception, means: str
+) -> None:
+    """Although pika calls it a probable refusal, by how far it had come."""
+    error = link._translate(kind(repr(reason)), parse_url("amqp", "localhost"))
+    assert error.kind == means
 
 
 def test_a_publisher_is_answered_a_little_before_its_deadline() -> None:
