@@ -36,10 +36,11 @@ DEFAULT_BATCH = 1_000
 class _Declaration:
     """What a decorator noted on a method."""
 
-    __slots__ = ("batch_size",)
+    __slots__ = ("assisted", "batch_size")
 
-    def __init__(self, batch_size: int | None) -> None:
+    def __init__(self, batch_size: int | None, *, assisted: bool = True) -> None:
         self.batch_size = batch_size
+        self.assisted = assisted
 
 
 class HandlerTable:
@@ -49,17 +50,19 @@ class HandlerTable:
         handlers: the handler of each message type, called with the actor and the message.
         quick: message types whose handler lately took less than a millisecond (see assisted ask).
         batched: message types that go to a ``@handles_batch`` method.
+        unassisted: those of them that the asking thread never runs.
         has_async: whether any handler is a coroutine function.
         trusted: whether an asker without a deadline may always run it, however long it takes: supervisors.
         starts, stops, fails: whether the class has an ``on_start``, ``on_stop``, ``on_failure`` of its own.
     """
 
-    __slots__ = ("batched", "fails", "handlers", "has_async", "quick", "starts", "stops", "trusted")
+    __slots__ = ("batched", "fails", "handlers", "has_async", "quick", "starts", "stops", "trusted", "unassisted")
 
     def __init__(self) -> None:
         self.handlers: dict[type, Handler] = {}
         self.quick: dict[type, bool] = {}
         self.batched: set[type] = set()
+        self.unassisted: set[type] = set()
         self.has_async = False
         self.starts = self.stops = self.fails = self.trusted = False
 
@@ -70,6 +73,8 @@ class HandlerTable:
             if handler is not None:
                 if base in self.batched:
                     self.batched.add(message_type)
+                if base in self.unassisted:
+                    self.unassisted.add(message_type)
                 self.handlers[message_type] = handler
                 return handler
         return None
@@ -104,10 +109,10 @@ def _marked(method: F, declaration: _Declaration) -> F:
 @overload
 def handles_batch(method: F) -> F: ...
 @overload
-def handles_batch(*, max_size: int = DEFAULT_BATCH) -> Callable[[F], F]: ...
+def handles_batch(*, max_size: int = DEFAULT_BATCH, assisted: bool = False) -> Callable[[F], F]: ...
 
 
-def handles_batch(method: Any = None, *, max_size: int = DEFAULT_BATCH) -> Any:
+def handles_batch(method: Any = None, *, max_size: int = DEFAULT_BATCH, assisted: bool = False) -> Any:
     """Give a method everything of one message type that is waiting, as requests to be answered one by one.
 
     The parameter is annotated with ``list[Request[M]]``, or ``list[Request[A | B]]`` for all that waits of several
@@ -118,6 +123,9 @@ def handles_batch(method: Any = None, *, max_size: int = DEFAULT_BATCH) -> Any:
     Args:
         method: the method, where the decorator is used without arguments.
         max_size: how many requests a batch may have at most; at least 1.
+        assisted: whether a thread that asks the actor while that is idle may run the batch itself, as it may run other
+            quick handlers: a wait for one server less two switches of threads. Such a method must keep to the
+            requests' deadlines, for nobody else ends the asker's wait.
 
     Raises:
         HandlerDeclarationError: ``max_size`` is no such number.
@@ -138,8 +146,8 @@ def handles_batch(method: Any = None, *, max_size: int = DEFAULT_BATCH) -> Any:
             kind=ErrorKind.HANDLER_UNCALLABLE,
         )
     if method is None:
-        return lambda function: _marked(function, _Declaration(max_size))
-    return _marked(method, _Declaration(max_size))
+        return lambda function: _marked(function, _Declaration(max_size, assisted=assisted))
+    return _marked(method, _Declaration(max_size, assisted=assisted))
 
 
 def build_table(actor_class: type[Actor]) -> HandlerTable:
@@ -177,6 +185,8 @@ def build_table(actor_class: type[Actor]) -> HandlerTable:
             table.handlers[message_type] = handler
             if batch is not None:
                 table.batched.add(message_type)
+                if not declaration.assisted:
+                    table.unassisted.add(message_type)
     return table
 
 

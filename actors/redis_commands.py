@@ -36,10 +36,10 @@ def slot_of(key: bytes) -> int:
 def packed(command: Command) -> bytes:
     """A command as it goes over the wire; redis-py's own takes eight times as long for one with many arguments."""
     parts = [part if type(part) is bytes else _bytes(part) for part in command]
-    return b"*%d\r\n" % len(parts) + b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts])
+    return b"*%d\r\n%b" % (len(parts), b"".join([b"$%d\r\n%b\r\n" % (len(part), part) for part in parts]))
 
 
 def _bytes(part: Any) -> bytes:
-    if isinstance(part, Script):
-        return part.digest.encode()
-    return part.encode() if isinstance(part, str) else b"%d" % part
+    if isinstance(part, str):
+        return part.encode()
+    return part.digest.encode() if isinstance(part, Script) else b"%d" % part

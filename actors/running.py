@@ -136,6 +136,9 @@ def assist(cell: Cell, request: Request[Any], here: execution.Party | None) -> A
         cell.depth = here.depth + 1
     cell.runner = get_ident()
     cell.current = request
+    if message_type in cell.handlers.batched:  # answers each of its requests, this one among them
+        request.reply_to = Future()
+        request.reply_to.ground = cell
     started = perf_counter()
     try:
         # In a copy of the asker's context: what the handler sets there is not the asker's. (An empty one costs 10 %.)
@@ -226,7 +229,7 @@ def _time(cell: Cell, message_type: type, elapsed: float) -> None:
     if elapsed > SLOW:
         cell.handlers.quick[message_type] = False
         _distrust(cell, elapsed)
-    elif message_type not in cell.handlers.batched:
+    elif message_type not in cell.handlers.unassisted:
         cell.handlers.quick[message_type] = True
 
 

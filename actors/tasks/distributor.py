@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Any, ClassVar, Literal, Protocol, Unpack
+from typing import Any, ClassVar, Protocol, Unpack
 
 from ...messages.errors import ActorError, CodecError, TaskError
 from ...messages.tasks import DistributeTask, DistributeTasks, RawTask, TaskInfo, TaskOptions, TaskPayload
@@ -116,28 +116,27 @@ class Distributor(ServiceActor[TaskEngine]):
 
     variable: ClassVar[str] = VARIABLE
     default_url: ClassVar[str] = DEFAULT_URL
-    dispatcher: ClassVar[Literal["pool", "thread", "asyncio"]] = "thread"
     refusals = (TaskError, CodecError)
 
     def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> TaskEngine:
         return open_engine(url, embedded, clock)
 
-    @handles_batch(max_size=BATCH)
+    @handles_batch(max_size=BATCH, assisted=True)
     def distribute(self, requests: list[Request[DistributeTask]]) -> None:
         """Store tasks."""
-        outcomes = self._store([request.message for request in requests])
+        outcomes = self._store([request.message for request in requests], self._time_left(requests))
         for request, outcome in zip(requests, outcomes, strict=True):
             self._answer(request, outcome)
 
-    @handles_batch(max_size=1)
+    @handles_batch(max_size=1, assisted=True)
     def distribute_many(self, requests: list[Request[DistributeTasks]]) -> None:
         """Store many tasks in one step."""
         for request in requests:
-            outcomes = self._store(request.message.tasks)
+            outcomes = self._store(request.message.tasks, self._time_left([request]))
             failed = next((each for each in outcomes if _is_failure(each)), None)
             self._answer(request, outcomes if failed is None else failed)
 
-    def _store(self, tasks: Iterable[DistributeTask]) -> list[TaskInfo | ActorError]:
+    def _store(self, tasks: Iterable[DistributeTask], timeout: float | None) -> list[TaskInfo | ActorError]:
         now = self._backend.now()
         outcomes: list[TaskInfo | ActorError | None] = []
         planned: list[NewTask] = []
@@ -148,14 +147,14 @@ class Distributor(ServiceActor[TaskEngine]):
             except (TaskError, CodecError) as error:
                 outcomes.append(error)
         self._refuse_if_fenced("store")
-        stored = iter(self._enqueue(planned))
+        stored = iter(self._enqueue(planned, timeout))
         return [next(stored) if outcome is None else outcome for outcome in outcomes]
 
-    def _enqueue(self, planned: list[NewTask]) -> list[TaskInfo | ActorError]:
+    def _enqueue(self, planned: list[NewTask], timeout: float | None) -> list[TaskInfo | ActorError]:
         if not planned:
             return []
         try:
-            return list(self._backend.enqueue(planned))
+            return list(self._backend.enqueue(planned, timeout))
         except ActorError as failed:
             # One error for each request: they are raised on different threads, at different times.
             return [type(failed)(str(failed), kind=failed.kind, cause=failed.__cause__) for _ in planned]

@@ -184,8 +184,12 @@ class TaskEngine(Protocol):
 
     # --- the way of a task -----------------------------------------------------------------------------
 
-    def enqueue(self, tasks: Sequence[NewTask]) -> list[TaskInfo | TaskError]:
+    def enqueue(self, tasks: Sequence[NewTask], timeout: float | None = None) -> list[TaskInfo | TaskError]:
         """Store tasks: scheduled if their time is to come, else aggregating if they have a group, else pending.
+
+        Args:
+            tasks: what to store.
+            timeout: seconds to wait for the storage, if that is less than what the engine waits anyhow.
 
         Returns:
             for each where it stands, or ``TaskDuplicate``, ``TaskIdConflict``; a refused one leaves no trace. The id

@@ -109,7 +109,7 @@ def _plan(
         unique_key=unique_key(queue, task_type, body) if unique_for else "",
         retention=math.ceil(_duration("retention", given)),
         group_key=check_name("group", given["group"]) if "group" in given else "",
-        headers=_headers(given.get("headers", {})),
+        headers=_headers(given["headers"]) if "headers" in given else {},
     )
     then = {when: _follow_up(when, given[when], steps) for when in FOLLOWING if given.get(when) is not None}
     if then and message.group_key:
@@ -188,11 +188,12 @@ def _content(payload: object) -> tuple[str, bytes, dict[str, Any]]:
 
 
 def _refuse_unknown(given: Mapping[str, Any]) -> None:
-    for name in given:
-        if name not in _NAMES:
-            raise TaskError(
-                f"there is no option {name!r}{did_you_mean(name, sorted(_NAMES))}", kind=ErrorKind.TASK_OPTION_INVALID
-            )
+    if given.keys() <= _NAMES:
+        return
+    name = next(name for name in given if name not in _NAMES)
+    raise TaskError(
+        f"there is no option {name!r}{did_you_mean(name, sorted(_NAMES))}", kind=ErrorKind.TASK_OPTION_INVALID
+    )
 
 
 def _duration(option: str, given: Mapping[str, Any]) -> float:

@@ -24,9 +24,9 @@ FORWARD_AT_ONCE: Final = 100
 class SqliteAttempts(SqliteFile):
     """The part of the engine that processors and distributors use."""
 
-    def enqueue(self, tasks: Sequence[NewTask]) -> list[TaskInfo | TaskError]:
+    def enqueue(self, tasks: Sequence[NewTask], timeout: float | None = None) -> list[TaskInfo | TaskError]:
         """See ``TaskEngine.enqueue``."""
-        with self._writing(tell=True) as db:
+        with self._writing(tell=True, timeout=timeout) as db:
             now = self._now()
             note_queues(db, tasks)
             return [store(db, task, now) for task in tasks]

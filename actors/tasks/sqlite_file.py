@@ -87,6 +87,7 @@ class SqliteFile:
         self._path = path
         self._now = now
         self._lock = threading.Lock()
+        self._busy_timeout = busy_timeout
         self._closed = False
         self._woken = 0
         self._synced = True
@@ -183,19 +184,22 @@ class SqliteFile:
                     db.execute("ROLLBACK")
 
     @contextmanager
-    def _writing(self, *, tell: bool = False, synced: bool = True) -> Iterator[sqlite3.Connection]:
+    def _writing(
+        self, *, tell: bool = False, synced: bool = True, timeout: float | None = None
+    ) -> Iterator[sqlite3.Connection]:
         """A transaction: kept if the block ends, undone if it raises.
 
         Args:
             tell: tell those who wait once it is kept.
             synced: whether it also outlasts a loss of power, which costs a wait for the disk. What only moves a task
                 on need not: the task is where it was before, and is moved on again.
+            timeout: seconds to wait for another process's lock on the file, if that is less than always.
         """
-        with self._use() as db:
+        with self._use(timeout) as db:
             if synced != self._synced:
                 db.execute(f"PRAGMA synchronous = {'FULL' if synced else 'NORMAL'}")
                 self._synced = synced
-            db.execute("BEGIN IMMEDIATE")
+            self._begin(db, self._busy_timeout if timeout is None else min(timeout, self._busy_timeout))
             try:
                 yield db
                 db.execute("COMMIT")
@@ -205,14 +209,27 @@ class SqliteFile:
         if tell:
             self._news.tell()
 
+    def _begin(self, db: sqlite3.Connection, timeout: float) -> None:
+        """Take the lock on the file; the others find the connection as it was."""
+        if timeout >= self._busy_timeout:
+            db.execute("BEGIN IMMEDIATE")
+            return
+        db.execute(f"PRAGMA busy_timeout = {round(timeout * 1000)}")
+        try:
+            db.execute("BEGIN IMMEDIATE")
+        finally:
+            db.execute(f"PRAGMA busy_timeout = {round(self._busy_timeout * 1000)}")
+
     def _rows(self, statement: str, *arguments: object) -> list[tuple[Any, ...]]:
         with self._use() as db:
             return db.execute(statement, arguments).fetchall()
 
     @contextmanager
-    def _use(self) -> Iterator[sqlite3.Connection]:
+    def _use(self, timeout: float | None = None) -> Iterator[sqlite3.Connection]:
+        if not self._lock.acquire(timeout=-1 if timeout is None else timeout):
+            raise StorageError(f"{self._path}: it is in use", kind=ErrorKind.SQLITE_UNAVAILABLE)
         try:
-            with self._lock:
+            try:
                 if self._closed:
                     raise StorageError(f"{self._path}: the connection is closed", kind=ErrorKind.SQLITE_UNAVAILABLE)
                 try:
@@ -223,6 +240,8 @@ class SqliteFile:
                     raise self._error(
                         error, ErrorKind.SQLITE_UNAVAILABLE if locked else ErrorKind.SQLITE_FAILED
                     ) from error
+            finally:
+                self._lock.release()
         finally:
             if self._closed:
                 self._close_if_free()

@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from understudy import Actor, ActorError, ActorRef, ActorSystem, ErrorKind, Message, Refusal, handles
+from understudy import (
+    Actor,
+    ActorError,
+    ActorRef,
+    ActorSystem,
+    ErrorKind,
+    Message,
+    Refusal,
+    Request,
+    handles,
+    handles_batch,
+)
 from understudy.actors import execution, running
 from understudy.messages.errors import AskTimeout
 
@@ -322,3 +333,82 @@ def test_an_assisted_actor_that_is_killed_is_reported_to_the_asker(system: Actor
     assert threads == [here()]
     assert kind_of(lambda: ref.tell(Note(1))) == ErrorKind.MAILBOX_CLOSED
     assert proven(system).ask(Note(1)) == 1
+
+
+# --- batches -----------------------------------------------------------------------------------------------
+
+
+class Row(Message[Any]):
+    number: int
+
+
+class Line(Message[int]):
+    number: int
+
+
+class Table(Actor):
+    """Answers each row with the thread that its batch ran on and the numbers that were in it."""
+
+    @handles_batch(assisted=True)
+    def store(self, requests: list[Request[Row]]) -> None:
+        numbers = [request.message.number for request in requests]
+        for request in requests:
+            if request.message.number == 0:
+                raise LookupError("no such row")
+            if request.message.number > 0:
+                request.reply((here(), numbers))
+
+    @handles_batch
+    def write(self, requests: list[Request[Line]]) -> None:
+        for request in requests:
+            request.reply(here())
+
+
+@pytest.fixture
+def table(system: ActorSystem) -> ActorRef[Table]:
+    """One whose handlers were seen to be quick."""
+    Table._table.quick.clear()
+    ref = system.spawn(Table)
+    for message in (Row(1), Line(1)):
+        ref.ask(message, timeout=PATIENCE)
+        rest(ref)
+    return ref
+
+
+def test_a_batch_of_one_runs_here_where_its_method_allows_it(table: ActorRef[Table]) -> None:
+    assert [table.ask(Row(number), timeout=PATIENCE) for number in (2, 3)] == [(here(), [2]), (here(), [3])]
+    assert table.ask(Line(4), timeout=PATIENCE) != here()
+
+
+def test_a_batch_that_runs_here_and_fails_or_leaves_out_its_request_answers_with_a_code(
+    table: ActorRef[Table],
+) -> None:
+    with pytest.raises(ActorError) as left_out:
+        table.ask(Row(-1), timeout=PATIENCE)
+    assert left_out.value.kind == ErrorKind.REPLY_MISSING
+    with pytest.raises(ActorError) as failed:
+        table.ask(Row(0), timeout=PATIENCE)
+    assert failed.value.kind == ErrorKind.HANDLER_FAILED
+    assert isinstance(failed.value.__cause__, LookupError)
+    assert table.ask(Row(5), timeout=PATIENCE)[1] == [5]
+    assert table.incarnation == 2
+
+
+def test_a_batch_that_answers_its_asker_later_is_waited_for(system: ActorSystem) -> None:
+    kept: list[Request[Row]] = []
+
+    class Slow(Actor):
+        @handles_batch(assisted=True)
+        def store(self, requests: list[Request[Row]]) -> None:
+            for request in requests:
+                if request.message.number == 1:
+                    request.reply(1)
+                else:
+                    kept.append(request.defer())
+                    in_thread(lambda request=request: request.reply(request.message.number))  # type: ignore[misc]
+
+    ref = system.spawn(Slow)
+    assert ref.ask(Row(1), timeout=PATIENCE) == 1
+    rest(ref)
+    assert ref.ask(Row(7), timeout=PATIENCE) == 7
+    assert len(kept) == 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -26,19 +26,24 @@ def planned(task: NewTask, place: int, now: float) -> tuple[Any, ...]:
     """
     message = task.message
     state, score = destination(task, now)
-    lock_seconds = task.unique_for + max(0.0, task.process_at - now)
-    milliseconds = max(1, round(lock_seconds * 1000)) if message.unique_key else 0
+    if not message.unique_key:
+        lock: tuple[Any, ...] = (b"", b"0")
+    else:
+        lock_seconds = task.unique_for + max(0.0, task.process_at - now)
+        lock = (message.unique_key, max(1, round(lock_seconds * 1000)))
     return (
         place,
         message.id,
         write_task(message),
-        state.value,
+        _NAMES[state],
         score,
-        message.unique_key,
-        milliseconds,
-        message.group_key,
-        round(task.once_for * 1000),
+        *lock,
+        message.group_key or b"",
+        round(task.once_for * 1000) if task.once_for else b"0",
     )
+
+
+_NAMES: Final = {state: state.value.encode() for state in TaskState}
 
 
 def destination(task: NewTask, now: float) -> tuple[TaskState, int]:

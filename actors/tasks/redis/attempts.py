@@ -39,24 +39,27 @@ class RedisAttempts(RedisConnection):
 
     # --- stored ------------------------------------------------------------------------------------------
 
-    def enqueue(self, tasks: Sequence[NewTask]) -> list[TaskInfo | TaskError]:
+    def enqueue(self, tasks: Sequence[NewTask], timeout: float | None = None) -> list[TaskInfo | TaskError]:
         """See ``TaskEngine.enqueue``."""
         now = self._now()
+        until = None if timeout is None else time.monotonic() + timeout
         outcomes: list[TaskInfo | TaskError | None] = [None] * len(tasks)
         for group in self._by_slot(range(len(tasks)), lambda number: tasks[number].message.queue):
             for part in chunks(group, lambda number: len(tasks[number].message.payload)):
-                for number, code in zip(part, self._store([tasks[number] for number in part], now), strict=True):
+                for number, code in zip(part, self._store([tasks[number] for number in part], now, until), strict=True):
                     outcomes[number] = _outcome(tasks[number], code, now)
         return [outcome for outcome in outcomes if outcome is not None]
 
-    def _store(self, tasks: list[NewTask], now: float) -> str:
+    def _store(self, tasks: list[NewTask], now: float, until: float | None) -> str:
         names = list(dict.fromkeys(task.message.queue for task in tasks))
         places = {name: place for place, name in enumerate(names, 1)}
         arguments: list[Any] = [int(now * 1e9)]
         for task in tasks:
             arguments += planned(task, places[task.message.queue], now)
         prefixes = list(map(keys.of_queue, names))
-        codes: bytes = self._run_once(lua.ENQUEUE, prefixes, *arguments, first=self._registration(names, now))
+        codes: bytes = self._run_once(
+            lua.ENQUEUE, prefixes, *arguments, first=self._registration(names, now), until=until
+        )
         return codes.decode()
 
     def _registration(self, names: Sequence[str], now: float) -> list[tuple[bytes, ...]]:
@@ -238,8 +241,8 @@ def _outcome(task: NewTask, code: str, now: float) -> TaskInfo | TaskError:
     if code == "c":
         return TaskIdConflict(f"queue {message.queue}: the id {message.id!r} is taken by another task")
     state, _ = destination(task, now)
-    due = {TaskState.PENDING: now, TaskState.SCHEDULED: task.process_at}
-    return TaskInfo(message, state, due.get(state, 0.0))
+    due = now if state is TaskState.PENDING else task.process_at if state is TaskState.SCHEDULED else 0.0
+    return TaskInfo(message, state, due)
 
 
 def _prefixes(queues: Sequence[str]) -> tuple[list[bytes], dict[str, int]]:

@@ -64,18 +64,20 @@ class RedisConnection:
 
     # --- sending -----------------------------------------------------------------------------------------
 
-    def _send(self, commands: Sequence[Command], key: bytes) -> list[Any]:
+    def _send(self, commands: Sequence[Command], key: bytes, until: float | None = None) -> list[Any]:
         """Send commands, again until their replies come, within the URL's timeout.
 
         Args:
             commands: what may be sent twice.
             key: one of their keys, which are all in one slot.
+            until: when to give up, in seconds of ``time.monotonic``, if that is before the URL's timeout.
 
         Raises:
             StorageError: there was no answer, or one of them was refused.
         """
+        latest = time.monotonic() + self._url.timeout
         try:
-            replies = self._link.insist(commands, time.monotonic() + self._url.timeout, self._slot(key) or 0)
+            replies = self._link.insist(commands, latest if until is None else min(until, latest), self._slot(key) or 0)
         except (ServerLost, ServerDenied) as error:
             self._fail(error)
         for reply in replies:
@@ -92,7 +94,12 @@ class RedisConnection:
         return self._send([("EVALSHA", script, len(prefixes), *prefixes, *arguments)], prefixes[0])[0]
 
     def _run_once(
-        self, script: Script, prefixes: Sequence[bytes], *arguments: Any, first: Sequence[Command] = ()
+        self,
+        script: Script,
+        prefixes: Sequence[bytes],
+        *arguments: Any,
+        first: Sequence[Command] = (),
+        until: float | None = None,
     ) -> Any:
         """Run a `once` script on queues of one slot.
 
@@ -101,8 +108,9 @@ class RedisConnection:
             prefixes: of the queues.
             arguments: what it takes beside the number of the call.
             first: what is sent before it, where there are no slots.
+            until: see `_send`.
         """
-        return self._send([*first, self._once(script, prefixes, *arguments)], prefixes[0])[-1]
+        return self._send([*first, self._once(script, prefixes, *arguments)], prefixes[0], until)[-1]
 
     def _once(self, script: Script, prefixes: Sequence[bytes], *arguments: Any, line: bytes = b"") -> Command:
         """The command that runs a `once` script; of those that are sent at once, each has a line of its own."""
@@ -121,6 +129,9 @@ class RedisConnection:
 
     def _by_slot(self, items: Iterable[T], queue_of: Callable[[T], str]) -> list[list[T]]:
         """Items whose queues are in one slot, together."""
+        if not self._link.clustered:
+            every = list(items)
+            return [every] if every else []
         groups: dict[Hashable, list[T]] = {}
         for item in items:
             groups.setdefault(self._slot(keys.of_queue(queue_of(item))), []).append(item)

@@ -36,9 +36,14 @@ local function task(p, id) return p .. 't:' .. id end
 local function attempts(p) return 'understudy' .. p:sub(6) .. 'attempts' end
 local function due(p) return 'understudy' .. p:sub(6) .. 'due' end
 
--- Pending: at the head, served from the tail. Who waits is told where there was nothing before.
-local woken = {{}}
-local function wakes(p) if not woken[p] and call('LLEN', p .. 'pending') == 0 then woken[p] = true end end
+-- Pending: at the head, served from the tail. Who waits is told where there was nothing before this script, which does
+-- nothing but add to it.
+local woken, looked = {{}}, {{}}
+local function wakes(p)
+  if looked[p] then return end
+  looked[p] = true
+  if call('LLEN', p .. 'pending') == 0 then woken[p] = true end
+end
 local function wake() for p in pairs(woken) do redis.pcall('PUBLISH', '{WAKE.decode()}', p) end end
 local function to_pending(p, id, ns, ...)
   wakes(p)

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import socket
+import sqlite3
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -89,8 +92,6 @@ def test_a_batch_is_stored_in_one_step_and_answered_one_by_one(tasks: ActorTaskD
 
 def test_a_store_that_cannot_be_written_is_told_to_everybody(tmp_path: Path) -> None:
     """To each of a batch, and nothing was stored."""
-    import sqlite3
-
     path = tmp_path / "t.db"
     tree = Supervisor("tasks", children=[Child(Distributor, (f"sqlite:///{path}",), name="distributor")])
     with ActorSystem("test", tree) as system:
@@ -103,3 +104,40 @@ def test_a_store_that_cannot_be_written_is_told_to_everybody(tmp_path: Path) -> 
             tasks.distribute(Mail("a"))
         with pytest.raises(StorageError):
             tasks.distribute_batch([DistributeTask(Mail("a"))])
+
+
+def test_a_file_that_another_process_writes_to_is_waited_for_no_longer_than_the_asker_does(tmp_path: Path) -> None:
+    """Not for the five seconds that it has for those without a deadline; also where the asker runs the actor itself."""
+    path = tmp_path / "t.db"
+    tree = Supervisor("tasks", children=[Child(Distributor, (f"sqlite:///{path}",), name="distributor")])
+    with ActorSystem("test", tree) as system:
+        distributor = system.lookup("tasks/distributor")
+        tasks = ActorTaskDistributor(distributor, timeout=0.5)
+        other = sqlite3.connect(path, isolation_level=None)
+        for quick in (True, False):
+            Distributor._table.quick[DistributeTask] = quick
+            other.execute("BEGIN IMMEDIATE")
+            began = time.monotonic()
+            with pytest.raises(StorageError) as refused:
+                tasks.distribute(Mail("a"))
+            assert time.monotonic() - began < 4.0
+            assert refused.value.kind == "storage.sqlite.unavailable"
+            other.execute("ROLLBACK")
+        other.close()
+        assert ActorTaskDistributor(distributor, timeout=60.0).distribute(Mail("a")).state == TaskState.PENDING
+
+
+def test_a_redis_that_does_not_answer_is_waited_for_no_longer_than_the_asker_does() -> None:
+    """Not for the three seconds that it has by default; also where the asker runs the actor itself."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"redis://127.0.0.1:{silent.getsockname()[1]}/0?timeout=60"
+        tree = Supervisor("tasks", children=[Child(Distributor, (url,), name="distributor")])
+        with ActorSystem("test", tree) as system:
+            tasks = ActorTaskDistributor(system.lookup("tasks/distributor"), timeout=0.5)
+            for quick in (True, False):
+                Distributor._table.quick[DistributeTask] = quick
+                began = time.monotonic()
+                with pytest.raises(StorageError) as refused:
+                    tasks.distribute(Mail("a"))
+                assert time.monotonic() - began < 4.0
+                assert refused.value.kind == "storage.redis.unavailable"
