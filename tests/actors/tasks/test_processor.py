@@ -249,7 +249,9 @@ def test_an_attempt_ends_with_its_lease_while_the_storage_is_away(
     def away(*_arguments: Any) -> Any:
         raise StorageError("the storage is away")
 
-    kind = type(open_engine(url_of(place)))
+    engine = open_engine(url_of(place))
+    engine.close()
+    kind = type(engine)
     with staged(place, router) as stage:
         stage.put("t")
         assert started.wait(PATIENCE)
