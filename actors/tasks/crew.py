@@ -233,6 +233,10 @@ class Crew:
         """Wait until no attempt is being made, and how each ended is known; False: time (seconds) ran out."""
         return self._bell.wait_for(lambda: not (self._runs or self._settling or self._taking), timeout)
 
+    def wait_until_taken(self, timeout: float) -> bool:
+        """Wait until no task is being taken; False: time (seconds) ran out."""
+        return self._bell.wait_for(lambda: not self._taking or self.closed, timeout)
+
     def set_fetching(self, fetching: bool) -> None:
         """Take tasks, or none any more."""
         with self._lock:

@@ -15,7 +15,7 @@ from ..embedded import Embedded
 from ..events import SystemStopping
 from ..handlers import handles
 from ..service import ServiceActor
-from .crew import Crew
+from .crew import Crew, logger
 from .engine import TaskEngine
 from .forwarder import Forwarder
 from .opening import DEFAULT_URL, VARIABLE, open_engine
@@ -28,6 +28,8 @@ __all__ = ["Processor", "ResumeFetching", "StopFetching"]
 
 REQUEUE_SECONDS = 2.0
 """How long a stop waits until what is unfinished is requeued."""
+TAKING_SECONDS = 10.0
+"""How long it waits for the storage when it was told to take no more; that gives up by itself before."""
 STORE_AGAIN = 0.1
 """Seconds between two tries to store how attempts ended, in a stop."""
 
@@ -103,9 +105,12 @@ class Processor(ServiceActor[TaskEngine]):
 
     @handles
     def stop_fetching(self, _message: StopFetching) -> None:
-        """Take no more tasks."""
-        if self._crew is not None:
-            self._crew.set_fetching(False)
+        """Take no more tasks. What is being taken at this moment still is: the answer comes after that."""
+        if self._crew is None:
+            return
+        self._crew.set_fetching(False)
+        if not self._crew.wait_until_taken(TAKING_SECONDS):
+            logger.warning("%s: the storage does not answer; what it is asked for may still be taken", self._cell.path)
 
     @handles
     def resume_fetching(self, _message: ResumeFetching) -> None:

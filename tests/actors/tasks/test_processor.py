@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import queue
 import random
 import threading
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,13 +16,14 @@ import pytest
 from understudy.actors import lifecycle
 from understudy.actors.cell import RUNNING, Cell
 from understudy.actors.tasks.context import TaskContext
+from understudy.actors.tasks.engine import Lease
 from understudy.actors.tasks.opening import open_engine
 from understudy.actors.tasks.outcome import RevokeTask, SkipRetry, retry_seconds
 from understudy.actors.tasks.processor import Processor, ResumeFetching, StopFetching
 from understudy.actors.tasks.queues import QueueOrder
 from understudy.actors.tasks.router import TaskRouter
 from understudy.actors.tasks.settings import ProcessorSettings
-from understudy.messages.errors import SpecInvalid, StorageError
+from understudy.messages.errors import AskTimeout, SpecInvalid, StorageError
 from understudy.messages.tasks import RawTask, TaskMessage, TaskPayload, TaskState
 
 from .stage import PATIENCE, engine_at, eventually, staged, url_of
@@ -326,6 +329,39 @@ def test_fetching_can_be_stopped_and_resumed(place: Path | str, router: TaskRout
         assert not handled.wait(0.2)
         stage.system.ask("tasks/processor", ResumeFetching())
         assert handled.wait(PATIENCE)
+
+
+def test_fetching_has_stopped_when_that_is_answered(
+    place: Path | str, router: TaskRouter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is being taken just then is still processed, and nothing after it."""
+    taking, go_on = threading.Event(), threading.Event()
+    handled: queue.Queue[bytes] = queue.Queue()
+    router.add("t", lambda task: handled.put(task.payload))
+    engine = open_engine(url_of(place))
+    engine.close()
+    kind = type(engine)
+    dequeue = kind.dequeue
+
+    def slow(engine: Any, queues: Sequence[str], count: int) -> list[Lease]:
+        taking.set()
+        assert go_on.wait(PATIENCE)
+        return dequeue(engine, queues, count)
+
+    with staged(place, router) as stage:
+        monkeypatch.setattr(kind, "dequeue", slow)
+        stage.put("1", payload=b"1")
+        assert taking.wait(PATIENCE)
+        stopping = stage.system.ask("tasks/processor", StopFetching(), block=False, timeout=PATIENCE)
+        with pytest.raises(AskTimeout):
+            stopping.get(timeout=0.2)
+        go_on.set()
+        stopping.get(timeout=PATIENCE)
+        stage.put("2", payload=b"2")
+        assert handled.get(timeout=PATIENCE) == b"1"
+        with pytest.raises(queue.Empty):
+            handled.get(timeout=0.2)
+        assert stage.state("2") == "pending"
 
 
 def test_a_task_whose_processor_died_is_recovered(place: Path | str, router: TaskRouter) -> None:
