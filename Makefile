@@ -87,9 +87,11 @@ otp: $(VENV)/.test ## how much of the OTP supervisor checklist is tested, and wh
 	@$(bin)/python tests/supervisors/otp $(ARGS)
 
 .PHONY: chaos
-chaos: $(VENV)/.test ## 60,000 notifications, then 10,000 tasks, while what they go through is killed; ARGS='--seed N'
+chaos: $(VENV)/.test ## 60,000 notifications, 10,000 tasks, 100 drains, a minute of alarm; ARGS='--seed N'
 	@$(bin)/python -m tests.chaos $(ARGS)
 	@$(bin)/python -m tests.chaos.tasks $(ARGS)
+	@$(bin)/python -m tests.chaos.drains $(ARGS)
+	@$(bin)/python -m tests.chaos.alarm $(ARGS)
 
 .PHONY: docs
 docs: $(VENV)/.run ## rewrite the generated parts of the documentation
