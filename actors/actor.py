@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar, overload
 import pykka
 from pykka.messages import _ActorStop as ActorStop
 
-from ..messages.errors import IncarnationFenced, UnhandledMessage
+from ..messages.errors import ErrorKind, IncarnationFenced, SpecInvalid, UnhandledMessage
 from ..messages.message import Message
+from ..messages.redact import repr_of
 from . import execution, lifecycle
 from .attributes import check_attributes
 from .cell import RUNNING, STARTING, Cell, ending
@@ -195,7 +196,14 @@ class Actor(Spawning, pykka.Actor):
 
         Args:
             reason: why; ``NORMAL``, ``SHUTDOWN``, ``ExitReason.shutdown(info)``.
+
+        Raises:
+            SpecInvalid: ``config.reason.invalid``: it is no ``ExitReason``.
         """
+        if not isinstance(reason, ExitReason):
+            raise SpecInvalid(
+                f"stop({repr_of(reason)}): give NORMAL, SHUTDOWN or another ExitReason", kind=ErrorKind.REASON_INVALID
+            )
         cell = self._cell
         if cell.parent is None:
             if cell.alive:
@@ -280,13 +288,17 @@ class Actor(Spawning, pykka.Actor):
         return timer
 
     def watch(self, other: ActorRef[Any]) -> None:
-        """Be sent ``Terminated`` once ``other`` is gone for good; at once if it is. Restarts are not told."""
+        """Be sent ``Terminated`` once ``other`` is gone for good; at once if it is. Restarts are not told.
+
+        Raises:
+            SpecInvalid: ``config.actor.invalid``: it is no reference.
+        """
         self._refuse_if_fenced("watch")
-        watch(other._cell, self._cell)
+        watch(_cell_of(other, "watch"), self._cell)
 
     def unwatch(self, other: ActorRef[Any]) -> None:
-        """Take a ``watch`` back."""
-        unwatch(other._cell, self._cell)
+        """Take a ``watch`` back; raises as that."""
+        unwatch(_cell_of(other, "unwatch"), self._cell)
 
     def defer_reply(self) -> Request[Any]:
         """Answer the request that is being handled later; what the handler returns is then ignored.
@@ -294,20 +306,31 @@ class Actor(Spawning, pykka.Actor):
         Returns:
             the request, with ``reply`` and ``fail``. For a message that nobody waits for they do nothing.
             If the incarnation ends first, the asker gets ``actor.reply.missing``.
+
+        Raises:
+            IncarnationFenced: this incarnation has ended; what is being handled by now is its successor's.
         """
-        item = self._cell.current
-        if type(item) is not Request:
-            return Request(item)
-        if item.reply_to is None:
-            item.reply_to = Future()
-            item.reply_to.target = self._cell
-        item.hold(self)
-        return item.defer()
+        with ending:  # else it could end in between, and what is found be its successor's
+            self._refuse_if_fenced("defer")
+            item = self._cell.current
+            if type(item) is not Request:
+                return Request(item)
+            if item.reply_to is None:
+                item.reply_to = Future()
+                item.reply_to.target = self._cell
+            item.hold(self)
+            return item.defer()
 
     def continue_with(self, message: Any) -> None:
         """Handle ``message`` next, before everything that waits (OTP's ``handle_continue``)."""
         self._refuse_if_fenced("continue")
         self._cell.put_always(message, first=True)
+
+
+def _cell_of(ref: object, verb: str) -> Cell:
+    if not isinstance(ref, ActorRef):
+        raise SpecInvalid(f"{verb}({repr_of(ref)}): give the reference of an actor", kind=ErrorKind.ACTOR_INVALID)
+    return ref._cell
 
 
 def build(actor_class: type[A], cell: Cell, args: tuple[Any, ...], kwargs: dict[str, Any]) -> A:

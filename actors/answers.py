@@ -47,7 +47,7 @@ def is_due(cell: Cell, request: Request[Any]) -> bool:
     if future is not None and future.done:
         cell.runtime.events.dead_letter(cell.path, request.message, "expired")
         return False
-    if request.deadline is not None and cell.runtime.clock() > request.deadline:
+    if request.deadline is not None and cell.runtime.clock() >= request.deadline:
         error = AskTimeout(
             f"the deadline passed while {type(request.message).__name__} waited for {cell.describe()}",
             kind=ErrorKind.MAILBOX_EXPIRED,

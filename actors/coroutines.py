@@ -60,7 +60,8 @@ async def run_async(cell: Cell, limit: int = SLICE) -> None:  # noqa: C901  # `r
             if request is not None and request.reply_to is not None and not request.deferred:
                 request.reply_to.try_set(value)
         except BaseException as error:
-            if isinstance(error, asyncio.CancelledError) and cell.actor is actor and not _loop_is_closing():
+            # By its type: what an exception says of its own class may raise.
+            if issubclass(type(error), asyncio.CancelledError) and cell.actor is actor and not _loop_is_closing():
                 error = ActorKilled()
             if not failed(cell, actor, item, error):
                 return

@@ -50,6 +50,8 @@ class Future(pykka.Future[T]):
     """A cell on whose dispatcher the answer comes about, where the wait for it needs no note, or has one."""
     method: str | None = None
     """For the future of an ask: the name that its caller gave the call, or nothing."""
+    verb: str = "ask"
+    """What is waited for, as errors say it."""
 
     def __init__(self) -> None:
         """Make an empty future; pykka's own set-up is replaced by the class's defaults."""
@@ -92,7 +94,7 @@ class Future(pykka.Future[T]):
         if error is None:
             error = cast("type[BaseException]", exc_type)()
         if self.method is not None and self.target is not None and isinstance(error, ActorError):
-            error.note_call(self.method or None, self.target.path, "ask")
+            error.note_call(self.method or None, self.target.path, self.verb)
             error.note_message("", self.target.runtime.new_id)
         if error.__traceback__ is not traceback:
             raise error.with_traceback(traceback)
@@ -266,11 +268,15 @@ class Future(pykka.Future[T]):
             finally:
                 self._forget(wake)
         if not arrived and self._outcome is None:
-            raise not_answered(target, timeout)
+            raise not_answered(target, timeout, verb=self.verb)
 
 
 def not_answered(
-    who: Party | None, timeout: float | None, message_type: str = "", deadline: float | None = None
+    who: Party | None,
+    timeout: float | None,
+    message_type: str = "",
+    deadline: float | None = None,
+    verb: str = "ask",
 ) -> AskTimeout:
     """The error for who waited in vain.
 
@@ -279,10 +285,11 @@ def not_answered(
         timeout: seconds that were waited; None: until the deadline.
         message_type: what was asked.
         deadline: that of the ask, if it is this that has passed.
+        verb: what was called.
     """
     path = "" if who is None else who.path
     what = "nothing came" if not path else f"{path} did not answer {message_type}".rstrip()
     when = "before the deadline" if timeout is None else f"within {round(timeout, 3):g} seconds"
-    error = AskTimeout(f"{what} {when}", actor=path, target=path, verb="ask", message_type=message_type)
+    error = AskTimeout(f"{what} {when}", actor=path, target=path, verb=verb, message_type=message_type)
     error.deadline = deadline
     return error

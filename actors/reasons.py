@@ -6,6 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from ..messages.errors import ErrorKind, SpecInvalid
+from ..messages.redact import repr_of
+
 __all__ = ["KILLED", "NORMAL", "SHUTDOWN", "ActorKilled", "ExitReason", "WorkCancelled"]
 
 
@@ -23,6 +26,13 @@ class ExitReason:
     kind: Literal["normal", "shutdown", "killed", "error"]
     info: object = None
     error: BaseException | None = None
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("normal", "shutdown", "killed", "error"):
+            raise SpecInvalid(
+                f"{repr_of(self.kind)} is no kind of reason: give normal, shutdown, killed or error",
+                kind=ErrorKind.REASON_INVALID,
+            )
 
     @property
     def abnormal(self) -> bool:

@@ -327,6 +327,7 @@ class ActorRef(pykka.ActorRef[A], Generic[A]):
             return super().stop(block=block, timeout=timeout)
         future: Future[bool] = Future()
         future.target = self._cell
+        future.verb = "stop"
         if forked.happened and self._cell.runtime.in_fork:
             future.try_fail(self._cell.runtime.forked_error("stop", self._cell.path))
         elif not self._cell.alive:

@@ -71,7 +71,11 @@ class Request(Generic[M]):
         """Keep the request beyond the handler's return, to be answered later by the same incarnation.
 
         When that incarnation ends first, the asker gets ``actor.reply.missing``.
+
+        Raises:
+            IncarnationFenced: it has ended already.
         """
+        self._refuse_if_fenced()
         self.kept = self.deferred = True
         if self._handled_by is not None:
             self._handled_by._cell.needs.deferred[self] = None

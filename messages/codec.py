@@ -26,6 +26,7 @@ from .json_faults import (
 from .message import Message, reply_type_of
 from .redact import text_of
 from .registry import WireRegistry, default_registry
+from .shallow import with_room
 from .suggest import did_you_mean
 
 M = TypeVar("M", bound=Message[object])
@@ -181,7 +182,7 @@ def _write_slowly(plain: object, name: str) -> bytes:
     if fault is not None:
         raise _error(fault, name)
     try:
-        return msgspec.json.encode(plain)
+        return with_room(msgspec.json.encode, plain)
     except RecursionError as error:
         raise _too_deep(name) from error
 
@@ -189,7 +190,7 @@ def _write_slowly(plain: object, name: str) -> bytes:
 def _builtins(value: object, name: str) -> object:
     """Reduce a value to JSON's types."""
     try:
-        return _plain(value)
+        return with_room(_plain, value)
     except RecursionError as error:
         raise _too_deep(name) from error
     except Exception as error:  # it reads attributes of foreign objects, which may raise anything
@@ -233,7 +234,7 @@ def _read(body: Body, name: str, max_body: int) -> Any:
 
 def _convert(value: object, wanted: Any, name: str) -> Any:
     try:
-        return msgspec.convert(value, wanted, str_keys=True)
+        return with_room(msgspec.convert, value, wanted, str_keys=True)
     except msgspec.ValidationError as error:
         fault = fault_of_fields(str(error))
         hint = ""

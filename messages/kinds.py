@@ -118,6 +118,7 @@ class ErrorKind(StrEnum):
     CHANNEL_INVALID = "config.channel.invalid"
     BACKOFF_INVALID = "config.backoff.invalid"
     TIMER_INVALID = "config.timer.invalid"
+    REASON_INVALID = "config.reason.invalid"
     TIMEOUT_INVALID = "config.timeout.invalid"
     HANDLER_MISSING_ANNOTATION = "config.handler.missing_annotation"
     HANDLER_DUPLICATE = "config.handler.duplicate"

@@ -172,6 +172,7 @@ class Starting(Sending):
         future: Future[ActorRef[Any]] = Future()
         future.target = started.target
         future.method = ""
+        future.verb = "spawn"
 
         def hand_over() -> None:
             try:

@@ -13,6 +13,7 @@ from ..actors.actor import Actor
 from ..actors.cell import Cell
 from ..actors.request import Request
 from ..actors.running import run
+from ..actors.timers import check_seconds
 from .baton import Baton, Step
 from .faults import FaultPlan
 from .loop_dispatcher import SimulatedLoopDispatcher
@@ -93,8 +94,10 @@ class SimulatedDispatcher:
         """Let ``seconds`` pass, doing everything that is due in them, then as ``run_until_idle``.
 
         Raises:
+            SpecInvalid: ``config.timer.invalid``: it is no number of seconds, 0 or more.
             Endless: it was not over within ``max_steps``.
         """
+        check_seconds(seconds, repeated=False)
         self._wait(Waiter(deadline=self._baton.now + seconds), max_steps)
 
     def run_until(self, condition: Callable[[], bool], timeout: float = 60.0, max_steps: int | None = None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -128,6 +129,30 @@ def test_a_body_of_1024_levels_is_read_and_one_more_refused() -> None:
     assert isinstance(decode(b'{"value":' + b"[" * 1023 + b"]" * 1023 + b"}", Anything).value, list)
     error = refusal(decode, b'{"value":' + b"[" * 1024 + b"]" * 1024 + b"}", Anything)
     assert error.kind is ErrorKind.BODY_TOO_DEEP
+
+
+class Nested(Message[None]):
+    inner: Nested | None = None
+
+
+def from_below(frames: int, action: Callable[[], Any]) -> Any:
+    """What the action comes to for a caller with so many frames on the stack."""
+    return action() if frames == 0 else from_below(frames - 1, action)
+
+
+@pytest.mark.parametrize("frames", [0, 100, 500, 800])
+def test_how_deep_a_value_may_be_does_not_depend_on_who_calls(frames: int) -> None:
+    """The stack's limit is shared with the caller; what 900 levels need is not."""
+    deep = Anything(nested(900))
+    body = from_below(frames, lambda: encode(deep))
+    assert body.count(b"[") == 900
+    assert from_below(frames, lambda: decode(body, Anything)) == deep
+    records = b'{"inner":' * 899 + b"{}" + b"}" * 899
+    record = from_below(frames, lambda: decode(records, Nested))
+    levels = 0
+    while record is not None:
+        record, levels = record.inner, levels + 1
+    assert levels == 900
 
 
 @pytest.mark.parametrize("levels", [1024, 2000, 10**6])

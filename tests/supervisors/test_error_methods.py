@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -63,3 +64,34 @@ def test_a_refusal_says_which_call_it_answers(system: ActorSystem, name: str, wa
     with pytest.raises(ActorError) as raised:
         call(system)
     assert raised.value.response.method == f"test_error_methods.{expected}"  # whose function has no name
+
+
+class Sleeper(Actor):
+    """Does not end as long as it is held."""
+
+    def __init__(self, held: threading.Event) -> None:
+        super().__init__()
+        self.held = held
+
+    def on_stop(self) -> None:
+        self.held.wait(60)
+
+
+def test_a_wait_that_runs_out_says_what_was_waited_for(system: ActorSystem) -> None:
+    """The end of an actor, or its start; not an answer."""
+    held = threading.Event()
+    sleeper = system.spawn(Sleeper, held, name="sleeper")
+    with pytest.raises(ActorError) as stopping:
+        sleeper.stop(timeout=0.01)
+    assert stopping.value.response.method.endswith("sleeper.stop")
+
+    def slow() -> Member:
+        held.wait(60)
+        return Member()
+
+    starting = system.spawn(slow, block=False)
+    with pytest.raises(ActorError) as started:
+        starting.get(timeout=0.01)
+    held.set()
+    assert started.value.response.method.endswith(".spawn")
+    starting.get(timeout=60)

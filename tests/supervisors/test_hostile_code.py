@@ -152,3 +152,35 @@ def test_a_subscriber_to_the_stop_may_ask_for_the_stop() -> None:
     system.events.subscribe(SystemStopping, stop_again)
     system.spawn(Fragile)
     assert system.stop(timeout=10)
+
+
+class Nameless(Exception):
+    """What it is an instance of cannot be asked."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("no class")
+
+    @__class__.setter
+    def __class__(self, value: Any) -> None: ...
+
+
+class InCoroutine(Actor):
+    @handles
+    async def crash(self, _message: Crash) -> None:
+        raise Nameless
+
+    @handles
+    async def ask(self, _message: Ask) -> int:
+        return 1
+
+
+def test_an_exception_that_cannot_be_looked_at_ends_a_coroutines_incarnation_too() -> None:
+    """As one of a plain handler; it hung for ever."""
+    with ActorSystem("odd") as system:
+        ref = system.spawn(InCoroutine, shutdown=0.1)
+        with pytest.raises(ActorError) as caught:
+            ref.ask(Crash(), timeout=10.0)
+        assert caught.value.kind == "actor.handler.failed"
+        assert ref.ask(Ask(), timeout=60.0) == 1
+        assert ref.incarnation == 2

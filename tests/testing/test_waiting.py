@@ -11,7 +11,7 @@ import pytest
 
 from understudy import Actor, ActorSystem, Child, Future, Message, Supervisor, handles
 from understudy.actors.events import HandlerAbandoned
-from understudy.messages.errors import AskCycle, AskTimeout, HandlerFailed, LoopBlocked
+from understudy.messages.errors import AskCycle, AskTimeout, HandlerFailed, LoopBlocked, SpecInvalid
 from understudy.testing import Deadlock, Endless, FaultPlan, SimulatedDispatcher
 
 from .players import Count, Counter, Meet, Note, Notes, Sleep, Sleeper, Wait
@@ -387,3 +387,30 @@ def test_notes_told_before_an_ask_are_handled_before_it(simulation: SimulatedDis
         for number in range(5):
             counter.tell(Note(number))
         assert counter.ask(Notes()) == [0, 1, 2, 3, 4]
+
+
+@pytest.mark.parametrize("timeout", [0, 0.0, -1, -0.5])
+def test_an_ask_whose_time_has_passed_is_not_handled(timeout: float) -> None:
+    """As in production, where time goes on between the question and the handler."""
+    simulation = SimulatedDispatcher(seed=1)
+    with ActorSystem("test", dispatcher=simulation) as system:
+        ref = system.spawn(Ticking)
+        ref.tell(Tick())
+        with pytest.raises(AskTimeout):
+            ref.ask(Count(), timeout=timeout)
+        later = ref.ask(Count(), block=False, timeout=timeout)
+        with pytest.raises(AskTimeout):
+            later.get()
+        assert ref.ask(Count()) == 1
+
+
+@pytest.mark.parametrize("seconds", [float("nan"), float("inf"), -1, "1", None])
+def test_only_seconds_can_pass(seconds: float) -> None:
+    """Anything else would never end, or say that it was done."""
+    simulation = SimulatedDispatcher(seed=1)
+    with ActorSystem("test", dispatcher=simulation):
+        with pytest.raises(SpecInvalid):
+            simulation.advance(seconds)
+        simulation.advance(0)
+        simulation.advance(1)
+        assert simulation.clock() == 1.0
