@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Final, Literal
 
 from ..messages.errors import ErrorKind, SpecInvalid
 from ..messages.redact import repr_of
 
-__all__ = ["KILLED", "NORMAL", "SHUTDOWN", "ActorKilled", "ExitReason", "WorkCancelled"]
+__all__ = ["INTERRUPTIONS", "KILLED", "NORMAL", "SHUTDOWN", "ActorKilled", "ExitReason", "WorkCancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,3 +84,7 @@ class WorkCancelled(BaseException):
     A ``BaseException``, so that an ``except Exception`` in the work does not swallow it. Let it pass, after
     cleaning up in a ``finally``.
     """
+
+
+INTERRUPTIONS: Final = (ActorKilled, WorkCancelled)
+"""What the runtime raises in a thread that is to end: not an error of the code that runs there."""

@@ -255,9 +255,17 @@ class Crew:
     # --- how they ended --------------------------------------------------------------------------------
 
     def fail(self, run: Run, error: BaseException) -> None:
-        """A claimed attempt has failed: tell the error handler, then decide what becomes of the task."""
-        self.settings.tell_failure(run.lease.message, error)
-        self.end(after_failure(run.lease, error, self.settings, self.engine.now(), self.chance))
+        """A claimed attempt has failed: tell the error handler, then decide what becomes of the task.
+
+        Whoever is interrupted in a function of the program's leaves the task to the recoverer, but not its place taken.
+        """
+        try:
+            self.settings.tell_failure(run.lease.message, error)
+            ending = after_failure(run.lease, error, self.settings, self.engine.now(), self.chance)
+        except BaseException:
+            self.settled()
+            raise
+        self.end(ending)
 
     def end(self, ending: Ending) -> None:
         """A claimed attempt has ended: have it stored."""

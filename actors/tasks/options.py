@@ -89,6 +89,8 @@ def _plan(
 ) -> tuple[NewTask, dict[str, FollowUp], float]:
     """The task, what follows it, and for how long it is to wait."""
     task_type, body, given = _content(payload)
+    if not isinstance(options, Mapping):
+        raise _invalid("options", options, "give a mapping of options to values")
     given.update(options)
     _refuse_unknown(given)
     queue = check_name("queue", given.get("queue", DEFAULT_QUEUE))
@@ -114,7 +116,10 @@ def _plan(
     then = {when: _follow_up(when, given[when], steps) for when in FOLLOWING if given.get(when) is not None}
     if then and message.group_key:
         raise _invalid("group", message.group_key, "nothing can follow one task of a group")
-    return NewTask(message, _process_at(given, now), unique_for), then, _duration("process_in", given)
+    process_at = _process_at(given, now)
+    if unique_for and unique_for + max(0.0, process_at - now) >= MAX_SECONDS:
+        raise _invalid("unique", given["unique"], "its lock would be held for too long; give less")
+    return NewTask(message, process_at, unique_for), then, _duration("process_in", given)
 
 
 def _follow_up(option: str, step: object, steps: int) -> FollowUp:
@@ -144,11 +149,17 @@ def check_name(option: str, value: object) -> str:
     """
     if not isinstance(value, str) or not value.strip():
         raise _invalid(option, value, "give a text that is not blank")
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise _invalid(option, value, "give a text that can be written as UTF-8") from error
+    if not _is_utf8(value):
+        raise _invalid(option, value, "give a text that can be written as UTF-8")
     return value
+
+
+def _is_utf8(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def seconds_of(option: str, value: object) -> float:
@@ -184,7 +195,13 @@ def _content(payload: object) -> tuple[str, bytes, dict[str, Any]]:
             f'{type(payload).__qualname__} has no task type: give it task_type = "task:…"',
             kind=ErrorKind.TASK_TYPE_INVALID,
         )
-    return task_type, body if isinstance(payload, RawTask) else encode(payload), given
+    if not _is_utf8(task_type):
+        raise TaskError(f"{task_type!r:.200} cannot be written as UTF-8", kind=ErrorKind.TASK_TYPE_INVALID)
+    if not isinstance(payload, RawTask):
+        return task_type, encode(payload), given
+    if not isinstance(body, bytes):
+        raise _invalid("payload", body, "give bytes")
+    return task_type, body, given
 
 
 def _refuse_unknown(given: Mapping[str, Any]) -> None:
@@ -230,9 +247,11 @@ def _headers(value: object) -> dict[str, str]:
         headers = dict(msgspec.convert(value, dict[str, str]))
     except (msgspec.ValidationError, TypeError, ValueError) as error:
         raise _invalid("headers", value, "give a mapping of texts to texts") from error
-    for name in headers:
+    for name, text in headers.items():
         if name.startswith(OURS):
             raise _invalid("headers", name, f"names that begin with {OURS} are not yours")
+        if not _is_utf8(name) or not _is_utf8(text):
+            raise _invalid("headers", {name: text}, "give texts that can be written as UTF-8")
     return headers
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from ...messages.errors import ErrorKind, TaskError
 from ...messages.message import Message
 from ..handlers import handles
+from ..reasons import INTERRUPTIONS
 from .crew import Crew, logger
 from .engine import Ending, Lease
 from .forwarder import ForwardAt
@@ -206,10 +207,17 @@ class Aggregator(Part):
         began = crew.clock()
         try:
             made = plan(settings.aggregate(group, messages), {"queue": queue}, crew.engine.now())
-        except Exception:
+        except INTERRUPTIONS:
+            raise
+        except BaseException:
             # The set goes back to its group when its time is up, and is tried again.
             logger.exception("%s: aggregate raised for group %r of queue %s", self._cell.path, group, queue)
             return
-        if not crew.engine.drop_set(queue, set_id, made):
+        try:
+            dropped = crew.engine.drop_set(queue, set_id, made)
+        except TaskError as error:  # of this group alone
+            logger.error("%s: the task made of group %r is refused: %s", self._cell.path, group, error)
+            return
+        if not dropped:
             took = crew.clock() - began
             logger.error("%s: aggregating group %r took %.0f s; it is done again", self._cell.path, group, took)

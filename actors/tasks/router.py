@@ -176,12 +176,20 @@ def _async_chain(handler: _Handler, middleware: list[Middleware]) -> Callable[[T
         arguments = _arguments(handler, context)
         if handler.is_async:
             return await handler.function(*arguments)
-        return await asyncio.to_thread(handler.function, *arguments)
+        return await asyncio.to_thread(_call_plain, handler.function, arguments)
 
     call: Callable[[TaskContext], Awaitable[Any]] = handle
     for each in reversed(middleware):
         call = _async_around(each, call)
     return call
+
+
+def _call_plain(function: Callable[..., Any], arguments: tuple[Any, ...]) -> Any:
+    """Call a handler on a thread. Like a coroutine, a future cannot be told of a StopIteration (PEP 479)."""
+    try:
+        return function(*arguments)
+    except StopIteration as error:
+        raise RuntimeError(f"the handler raised {error!r}") from error
 
 
 def _async_around(

@@ -11,6 +11,7 @@ from typing import Literal
 
 from ...messages.errors import ErrorKind, SpecInvalid
 from ...messages.tasks import DEFAULT_QUEUE, RawTask, TaskMessage
+from ..reasons import INTERRUPTIONS
 from .limits import LimitKey, Rate, limits_of
 
 __all__ = ["Aggregate", "ErrorHandler", "IsFailure", "ProcessorSettings", "RetryDelay"]
@@ -107,7 +108,9 @@ class ProcessorSettings:
             return True
         try:
             return bool(self.is_failure(error))
-        except Exception:
+        except INTERRUPTIONS:
+            raise
+        except BaseException:  # a SystemExit there is no end of the process, as it is none in a handler
             logger.exception("is_failure raised; the error counts as a failure")
             return True
 
@@ -117,7 +120,9 @@ class ProcessorSettings:
             return None
         try:
             seconds = float(self.retry_delay(message.retried, error, message))
-        except Exception:
+        except INTERRUPTIONS:
+            raise
+        except BaseException:
             logger.exception("retry_delay raised; the default is taken")
             return None
         if not _is_time(seconds):
@@ -130,7 +135,9 @@ class ProcessorSettings:
         if self.error_handler is not None:
             try:
                 self.error_handler(message, error)
-            except Exception:
+            except INTERRUPTIONS:
+                raise
+            except BaseException:
                 logger.exception("error_handler raised")
 
     def _require(self, name: str, good: bool, wanted: str) -> None:

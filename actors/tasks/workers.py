@@ -132,7 +132,11 @@ class Workers(Actor):
         if self._crew.settings.after_cancel == "retry":
             self._crew.fail(run, error)
             return
-        self._crew.settings.tell_failure(run.lease.message, error)
+        try:
+            self._crew.settings.tell_failure(run.lease.message, error)
+        except BaseException:
+            self._crew.settled()
+            raise
         self._crew.end(Ending(run.lease, "archive", error=f"{error.code.hex} {error.kind}: {error}"))
 
     def _requeue(self, runs: list[Run]) -> None:

@@ -8,6 +8,7 @@ import sqlite3
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,6 +16,8 @@ from understudy import ActorSystem, Child, Supervisor
 from understudy.actors.tasks.distributor import ActorTaskDistributor, Distributor
 from understudy.messages.errors import CodecError, StorageError, TaskDuplicate, TaskError, TaskIdConflict
 from understudy.messages.tasks import DistributeTask, RawTask, TaskInfo, TaskPayload, TaskState
+
+from .stage import url_of
 
 
 class Mail(TaskPayload[None]):
@@ -141,3 +144,32 @@ def test_a_redis_that_does_not_answer_is_waited_for_no_longer_than_the_asker_doe
                     tasks.distribute(Mail("a"))
                 assert time.monotonic() - began < 4.0
                 assert refused.value.kind == "storage.redis.unavailable"
+
+
+UNWRITABLE: dict[str, tuple[RawTask, dict[str, Any]]] = {
+    "payload of text": (RawTask("x", "text"), {}),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    "payload of nothing": (RawTask("x", None), {}),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    "payload of a number": (RawTask("x", 7), {}),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
+    "type without UTF-8": (RawTask("x\ud800"), {}),
+    "header without UTF-8": (RawTask("x"), {"headers": {"a": "\ud800"}}),
+    "name of a header without UTF-8": (RawTask("x"), {"headers": {"\ud800": "a"}}),
+    "lock that is too long": (RawTask("x"), {"unique": 9e15, "process_in": 9e15}),
+    "options that are none": (RawTask("x"), None),  # type: ignore[dict-item]
+}
+
+
+@pytest.mark.parametrize("wrong", UNWRITABLE)
+def test_what_cannot_be_written_is_refused_alone(place: Path | str, wrong: str) -> None:
+    """The others of its batch are stored, and the distributor goes on, however often that comes."""
+    tree = Supervisor("tasks", children=[Child(Distributor, (url_of(place),), name="distributor")])
+    with ActorSystem("test", tree) as system:
+        distributor = system.lookup("tasks/distributor")
+        tasks = ActorTaskDistributor(distributor)
+        bad = DistributeTask(*UNWRITABLE[wrong])
+        for _ in range(5):
+            with pytest.raises(TaskError) as refused:
+                distributor.ask(bad, timeout=60)
+            assert refused.value.kind in ("task.option.invalid", "task.type.invalid")
+        outcomes = tasks.distribute_batch([DistributeTask(RawTask("a")), bad, DistributeTask(RawTask("b"))])
+        assert [isinstance(each, TaskInfo) for each in outcomes] == [True, False, True]
+        assert distributor.incarnation == 1

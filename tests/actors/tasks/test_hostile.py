@@ -254,3 +254,76 @@ def test_a_record_that_cannot_be_read_is_archived(
         assert stage.ends("bad", "archived")
         assert "task.record.invalid" in stage.error_of("bad")
         assert lives(stage, handled)
+
+
+class Callbacks:
+    """What a program may give to a processor, and what it raises there."""
+
+    def __init__(self, error: BaseException) -> None:
+        self.error = error
+
+    def __call__(self, *_arguments: Any) -> Any:
+        raise self.error
+
+
+@pytest.mark.parametrize("error", [SystemExit(1), KeyboardInterrupt(), GeneratorExit()], ids=repr)
+@pytest.mark.parametrize("name", ["error_handler", "retry_delay", "is_failure"])
+@pytest.mark.parametrize("is_async", [False, True])
+def test_whatever_a_callback_raises_no_place_of_a_worker_is_lost(
+    place: Path | str, name: str, error: BaseException, is_async: bool
+) -> None:
+    """The attempt has failed as it would have without it, and others are made."""
+    router = TaskRouter()
+
+    def boom(_task: RawTask) -> None:
+        raise ValueError("boom")
+
+    async def boom_later(_task: RawTask) -> None:
+        raise ValueError("boom")
+
+    router.add("bad", boom_later if is_async else boom)
+    done = threading.Semaphore(0)
+    router.add("good", lambda _task: done.release())
+    settings: Any = {name: Callbacks(error)}
+    with staged(place, router, concurrency=2, **settings) as stage:
+        for number in range(4):
+            stage.put(f"bad{number}", "bad", max_retry=5)
+        assert all(stage.ends(f"bad{number}", "retry") for number in range(4))
+        for number in range(4):
+            stage.put(f"good{number}", "good")
+        assert all(done.acquire(timeout=PATIENCE) for _ in range(4))
+
+
+def test_whatever_an_aggregation_raises_its_part_of_the_processor_lives(place: Path | str) -> None:
+    """And the other groups are aggregated in the same round."""
+    router = TaskRouter()
+    made = threading.Event()
+    router.add("whole", lambda _task: made.set())
+
+    def aggregate(group: str, _messages: Any) -> RawTask:
+        if group != "z":
+            raise SystemExit(2)
+        return RawTask("whole")
+
+    with staged(place, router, aggregate=aggregate, group_max_size=1) as stage:
+        for group in ("a", "b", "c", "d", "e", "f", "z"):
+            stage.put(group, "part", group=group)
+        assert made.wait(PATIENCE)
+        (aggregator,) = [cell for cell in stage.system.cells() if cell.path == "tasks/processor/aggregator"]
+        assert aggregator.incarnation == 1
+
+
+def test_a_plain_handler_under_a_coroutine_that_raises_stop_iteration_has_failed(place: Path | str) -> None:
+    """No future can be told of that; it hung until its timeout."""
+    router = TaskRouter()
+    router.add("t", lambda _task: next(iter([])))
+
+    async def around(_context: Any, proceed: Any) -> Any:
+        return await proceed()
+
+    router.use(around)
+    with staged(place, router, concurrency=1) as stage:
+        for number in range(2):
+            stage.put(f"t{number}", max_retry=0)
+        assert all(stage.ends(f"t{number}", "archived") for number in range(2))
+        assert "StopIteration" in stage.error_of("t0")
