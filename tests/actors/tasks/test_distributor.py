@@ -146,7 +146,7 @@ def test_a_redis_that_does_not_answer_is_waited_for_no_longer_than_the_asker_doe
                 assert refused.value.kind == "storage.redis.unavailable"
 
 
-UNWRITABLE: dict[str, tuple[RawTask, dict[str, Any]]] = {
+UNWRITABLE: dict[str, tuple[RawTask, Any]] = {
     "payload of text": (RawTask("x", "text"), {}),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     "payload of nothing": (RawTask("x", None), {}),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
     "payload of a number": (RawTask("x", 7), {}),  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
@@ -154,7 +154,7 @@ UNWRITABLE: dict[str, tuple[RawTask, dict[str, Any]]] = {
     "header without UTF-8": (RawTask("x"), {"headers": {"a": "\ud800"}}),
     "name of a header without UTF-8": (RawTask("x"), {"headers": {"\ud800": "a"}}),
     "lock that is too long": (RawTask("x"), {"unique": 9e15, "process_in": 9e15}),
-    "options that are none": (RawTask("x"), None),  # type: ignore[dict-item]
+    "options that are none": (RawTask("x"), None),
 }
 
 
