@@ -93,6 +93,8 @@ class Runtime:
         """Work in the background that belongs to no actor."""
         self.cancelled_work: dict[BackgroundTask[Any], None] = {}
         """Work in the background that was told to end and has not yet."""
+        self.quieting: list[Callable[[], None]] = []
+        """What takes new work by itself, and how each is told to take no more: SIGTSTP does, until the system stops."""
         self.supervise: Callable[[Cell, Sequence[Part]], Cell] | None = None
         """Starts the parts of a service actor under a supervisor; None where there are no supervisors."""
         self._background: Background | None = None

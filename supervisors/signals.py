@@ -1,14 +1,18 @@
-"""Running a system until a signal: SIGTERM and SIGINT drain it, a second one forces it down."""
+"""Running a system until a signal: SIGTERM and SIGINT drain it, a second one forces it down.
+
+SIGTSTP has processors of tasks take no more, as asynq's do; where there are none it suspends the process as ever.
+"""
 
 from __future__ import annotations
 
+import logging
 import os
 import queue
 import signal
 import threading
 from functools import partial
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from ..actors.timeouts import as_timeout
 
@@ -16,6 +20,8 @@ if TYPE_CHECKING:
     from .system import ActorSystem
 
 __all__ = ["CLEAN", "FORCED_BASE", "GIVEN_UP", "KILLED_SOME", "Signals", "run_until_signal"]
+
+logger = logging.getLogger("understudy.signals")
 
 CLEAN = 0
 """The tree ended normally, or everything stopped in order after a signal."""
@@ -36,10 +42,17 @@ LOOK_EVERY = 0.5
 """Seconds after which a wait is begun anew: on some platforms a signal does not interrupt it."""
 
 
+_PAUSE: Final[int | None] = getattr(signal, "SIGTSTP", None)
+"""Not on every platform."""
+
+
 class Signals:
-    """Takes SIGTERM and SIGINT while its ``with`` block runs, on the main thread; then puts back who took them.
+    """Takes SIGTERM, SIGINT and SIGTSTP while its ``with`` block runs, on the main thread.
+
+    Then it puts back who took them.
 
     Attributes:
+        pausing: whether a SIGTSTP came that nobody has dealt with.
         received: the numbers of those that came, in order.
         starting: whether there is nothing yet that could be stopped: a second signal then ends the process.
     """
@@ -47,6 +60,7 @@ class Signals:
     def __init__(self) -> None:
         self.received: list[int] = []
         self.starting = False
+        self.pausing = False
         self._previous: dict[int, Any] = {}
         # Of all that threads can wait for, only this may be used by a signal handler: it interrupts anything.
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
@@ -54,6 +68,8 @@ class Signals:
     def __enter__(self) -> Signals:
         for number in (signal.SIGTERM, signal.SIGINT):
             self._previous[number] = signal.signal(number, self._take)
+        if _PAUSE is not None:
+            self._previous[_PAUSE] = signal.signal(_PAUSE, self._pause)
         return self
 
     def __exit__(
@@ -76,6 +92,10 @@ class Signals:
             self._news.get(timeout=LOOK_EVERY)
         except queue.Empty:
             return
+
+    def _pause(self, _number: int, _frame: FrameType | None) -> None:
+        self.pausing = True
+        self._news.put(None)
 
     def _take(self, number: int, _frame: FrameType | None) -> None:
         self.received.append(number)
@@ -121,10 +141,24 @@ def run_until_signal(
             stopping = True
             cause = f"signal {signal.Signals(signals.received[0]).name}"
             _aside(system, partial(system.stop, timeout=timeout, drain=drain, cause=cause))
+        if signals.pausing:
+            signals.pausing = False
+            _be_quiet(system)
         signals.wait()
     if system.outcome == "gave_up":
         return GIVEN_UP
     return CLEAN if system.left_behind == 0 else KILLED_SOME
+
+
+def _be_quiet(system: ActorSystem) -> None:
+    """Have nobody take new work; where nobody does that, do what the signal does to other programs."""
+    quieting = tuple(system.runtime.quieting)
+    if not quieting:
+        os.kill(os.getpid(), signal.SIGSTOP)
+        return
+    logger.info("%s: SIGTSTP: no more tasks are taken; those that are being processed go on", system.name)
+    for tell in quieting:
+        tell()
 
 
 def _aside(system: ActorSystem, job: Any) -> threading.Thread:

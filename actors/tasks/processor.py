@@ -80,8 +80,9 @@ class Processor(ServiceActor[TaskEngine]):
         super().on_start()
         crew = self._crew
         if crew is not None:
-            events = self._cell.runtime.events
-            self._unsubscribe = events.subscribe(SystemStopping, lambda _event: crew.set_fetching(False))
+            runtime = self._cell.runtime
+            self._unsubscribe = runtime.events.subscribe(SystemStopping, lambda _event: crew.set_fetching(False))
+            runtime.quieting.append(self._be_quiet)
 
     def _open(self, url: str, embedded: Embedded, clock: Callable[[], float]) -> TaskEngine:
         return open_engine(url, embedded, clock)
@@ -118,9 +119,15 @@ class Processor(ServiceActor[TaskEngine]):
         if self._crew is not None:
             self._crew.set_fetching(True)
 
+    def _be_quiet(self) -> None:
+        if self._crew is not None:
+            self._crew.set_fetching(False)
+
     def _disconnect(self) -> None:
         if self._unsubscribe is not None:
             self._unsubscribe()
+            with suppress(ValueError):
+                self._cell.runtime.quieting.remove(self._be_quiet)
         if self._crew is not None:
             self._crew.close()
         super()._disconnect()

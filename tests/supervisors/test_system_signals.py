@@ -19,7 +19,7 @@ from .bank import Account, Deposit, Gate, Rob, Wait, in_thread
 
 @pytest.fixture(autouse=True)
 def _handlers_are_put_back() -> Iterator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTSTP)}
     yield
     assert {number: signal.getsignal(number) for number in before} == before
 
@@ -81,6 +81,31 @@ def test_a_second_signal_forces(gate: Gate) -> None:
     assert system.run(drain=1000.0, timeout=2000.0) == FORCED_BASE + signal.SIGINT
     finish()
     assert system.wait(60)
+
+
+def test_a_program_in_which_nobody_takes_work_is_suspended_by_sigtstp(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And goes on when it is continued."""
+    system = ActorSystem("bank")
+    kill, suspended = os.kill, threading.Event()
+
+    def suspend(pid: int, number: int) -> None:
+        if number == signal.SIGSTOP:
+            assert pid == os.getpid()
+            suspended.set()
+        else:
+            kill(pid, number)
+
+    monkeypatch.setattr(os, "kill", suspend)
+
+    def send() -> None:
+        kill_this_process(signal.SIGTSTP)
+        assert suspended.wait(60)
+        assert system.outcome == "running"
+        kill_this_process(signal.SIGTERM)
+
+    finish = when_it_runs(send)
+    assert system.run() == CLEAN
+    finish()
 
 
 def test_what_had_to_be_killed_shows_in_the_status(gate: Gate) -> None:

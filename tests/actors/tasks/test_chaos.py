@@ -162,6 +162,21 @@ def test_a_terminated_processor_gives_back_what_it_did_not_finish(field: Field) 
         assert {info.message.retried for info in waiting} == {0}
 
 
+def test_a_processor_that_is_told_to_be_quiet_finishes_what_it_has_and_takes_nothing_more(field: Field) -> None:
+    """SIGTSTP, as asynq has it: it is not suspended, extends its leases, and ends by SIGTERM."""
+    field.put("slow", 1, b"3")
+    process = field.work()
+    assert eventually(lambda: len(field.lines()) == 1)
+    process.send_signal(signal.SIGTSTP)
+    assert eventually(lambda: {server.status for server in field.engine.servers()} == {"stopped"})
+    field.put("quick", 5)
+    assert eventually(lambda: field.sizes()[TaskState.ACTIVE] == 0)
+    assert field.sizes()[TaskState.PENDING] == 5
+    assert field.engine.queue_info("default").failed_total == 0
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(GRACE) == 0
+
+
 def test_a_second_signal_forces_a_processor_down(field: Field) -> None:
     """Whatever its handlers do; their tasks are recovered later."""
     field.put("slow", 1, b"600")
