@@ -24,6 +24,8 @@ SHORT: Final = {
     "@hourly": "0 * * * *",
 }
 UNITS: Final = {"h": 3600.0, "m": 60.0, "s": 1.0, "ms": 0.001, "us": 1e-6, "µs": 1e-6, "ns": 1e-9}
+LONGEST: Final = 2**63 // 10**9
+"""Seconds that a duration of Go's can have."""
 _DURATION: Final = re.compile(r"(\d{1,12}(?:\.\d{0,9})?)(ns|us|µs|ms|s|m|h)")
 _ZONE: Final = re.compile(r"(?:CRON_)?TZ=(\S{1,64})\s+(.*)")
 
@@ -86,9 +88,12 @@ class Spec:
         parts = _DURATION.findall(duration)
         if not parts or "".join(number + unit for number, unit in parts) != duration:
             raise _invalid(self.text, "give a duration such as 30s, 5m or 1h30m")
-        seconds = int(sum(timedelta(seconds=float(number) * UNITS[unit]).total_seconds() for number, unit in parts))
-        if seconds < 1:
-            raise _invalid(self.text, "give at least one second")
+        try:
+            seconds = int(sum(timedelta(seconds=float(number) * UNITS[unit]).total_seconds() for number, unit in parts))
+        except OverflowError:
+            seconds = LONGEST + 1
+        if not 1 <= seconds <= LONGEST:
+            raise _invalid(self.text, "give at least one second, and less than 292 years")
         return seconds
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from ...messages.errors import ErrorKind, TaskError
 from ...messages.tasks import RawTask, TaskOptions, TaskPayload
 from .cron import Spec
 from .following import FOLLOWING, step_of
@@ -40,6 +41,7 @@ class Periodic:
     def __post_init__(self) -> None:
         self.spec  # noqa: B018 -- read it once, to refuse it where it is declared
         plan(self.payload, self.options, 0.0)
+        option_texts(self.options)
 
     @property
     def spec(self) -> Spec:
@@ -70,7 +72,12 @@ def option_texts(options: Mapping[str, Any]) -> list[str]:
         elif name == "max_retry":
             texts.append(f"{title}({value})")
         elif name in ("deadline", "process_at"):
-            at = value if isinstance(value, datetime) else datetime.fromtimestamp(value, UTC)
+            try:
+                at = value.astimezone(UTC) if isinstance(value, datetime) else datetime.fromtimestamp(value, UTC)
+            except (ValueError, OverflowError, OSError) as error:
+                raise TaskError(
+                    f"{name}={value!r:.200}: no calendar has that instant", kind=ErrorKind.TASK_OPTION_INVALID
+                ) from error
             texts.append(f"{title}({at.strftime('%a %b')} {at.day:2} {at.strftime('%H:%M:%S %Z %Y')})")
         elif name in ("queue", "task_id", "group"):
             texts.append(f"{title}({json.dumps(value, ensure_ascii=False)})")
@@ -81,6 +88,7 @@ def option_texts(options: Mapping[str, Any]) -> list[str]:
 
 def go_duration(seconds: float) -> str:
     """A duration as Go writes it: ``1m0s``, ``1h0m0.5s``, ``250ms``."""
+    seconds = round(seconds, 9)  # Go has nanoseconds
     if 0 < seconds < 1:
         return f"{seconds * 1000:g}ms"
     minutes, rest = divmod(seconds, 60)

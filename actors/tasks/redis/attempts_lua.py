@@ -92,6 +92,7 @@ while at <= #ARGV do
     codes[#codes + 1] = '0'
   else
     codes[#codes + 1] = '1'
+    if how ~= 'done' then mend(p, id) end
     if how == 'requeue' then
       wakes(p)
       call('RPUSH', p .. 'pending', id)

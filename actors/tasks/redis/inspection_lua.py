@@ -61,7 +61,8 @@ INFO: Final[Script] = plain(
 local p = KEYS[1]
 local all, groups = sizes(p)
 local since, oldest = false, call('LINDEX', p .. 'pending', -1)
-if oldest then since = call('HGET', task(p, oldest), 'pending_since') end
+if oldest then since = redis.pcall('HGET', task(p, oldest), 'pending_since') end
+if type(since) == 'table' then since = false end -- it is no hash
 return {all, groups, call('EXISTS', p .. 'paused'), since, call('MGET', p .. 'processed:' .. ARGV[1],
   p .. 'failed:' .. ARGV[1], p .. 'processed', p .. 'failed')}
 """
@@ -107,7 +108,7 @@ LOOK: Final[Script] = plain(
 -- id; nothing, or state, score, msg and result
 local p, id = KEYS[1], ARGV[1]
 if call('EXISTS', task(p, id)) == 0 then return {} end
-local known = call('HMGET', task(p, id), 'state', 'msg', 'result')
+local known = redis.pcall('HMGET', task(p, id), 'state', 'msg', 'result')
 local state, score = known[1] or '', false
 if state == 'active' then score = call('ZSCORE', p .. 'lease', id)
 elseif state == 'scheduled' or state == 'retry' then score = call('ZSCORE', p .. state, id) end
@@ -122,10 +123,12 @@ MANAGE: Final[Script] = once(
 if told then return told end
 local p, what, id = KEYS[2], ARGV[2], ARGV[3]
 if call('EXISTS', task(p, id)) == 0 then return remember('') end
-local state = call('HGET', task(p, id), 'state') or 'unknown'
+local state = redis.pcall('HGET', task(p, id), 'state') or 'unknown'
+if type(state) == 'table' then state = 'unknown' end -- it is no hash
 local lists = {pending = 1, scheduled = 1, retry = 1, archived = 1, completed = 1, aggregating = 1}
 if (what == 'run' and state == 'pending') or (what == 'archive' and state == 'archived') or state == 'active'
   or (what ~= 'delete' and not lists[state]) then return remember(state) end
+mend(p, id)
 if lists[state] then take_out(p, id, state) else for each in pairs(lists) do take_out(p, id, each) end end
 manage(p, id, what, ARGV[4], ARGV[5])
 if what == 'archive' then trim(p, ARGV[6]) end
@@ -139,7 +142,7 @@ MANAGE_ALL: Final[Script] = plain(
     + """
 -- what, state, group, how many at once, ns, now, archived since; how many there were is returned
 local p, what, state, group, most = KEYS[1], ARGV[1], ARGV[2], ARGV[3], tonumber(ARGV[4])
-local ids = {}
+local ids, group_of = {}, {}
 if state == 'pending' then
   local last = call('LRANGE', p .. 'pending', -most, -1)
   for at = #last, 1, -1 do ids[#ids + 1] = last[at] end
@@ -147,12 +150,20 @@ if state == 'pending' then
 elseif state == 'aggregating' then
   for _, name in ipairs(group ~= '' and {group} or call('SMEMBERS', p .. 'groups')) do
     if #ids < most then
-      for _, id in ipairs(call('ZRANGE', p .. 'g:' .. name, 0, most - #ids - 1)) do ids[#ids + 1] = id end
+      for _, id in ipairs(call('ZRANGE', p .. 'g:' .. name, 0, most - #ids - 1)) do
+        ids[#ids + 1] = id
+        group_of[#ids] = name
+      end
     end
   end
 else ids = call('ZRANGE', p .. state, 0, most - 1) end
-for _, id in ipairs(ids) do
-  if state == 'pending' then call('HDEL', task(p, id), 'pending_since') else take_out(p, id, state) end
+for at, id in ipairs(ids) do
+  mend(p, id)
+  if state == 'pending' then call('HDEL', task(p, id), 'pending_since')
+  elseif group_of[at] then -- not the group that its hash names, which may be gone
+    call('ZREM', p .. 'g:' .. group_of[at], id)
+    if call('ZCARD', p .. 'g:' .. group_of[at]) == 0 then call('SREM', p .. 'groups', group_of[at]) end
+  else take_out(p, id, state) end
   manage(p, id, what, ARGV[5], ARGV[6])
 end
 if what == 'archive' then trim(p, ARGV[7]) end

@@ -36,6 +36,12 @@ local function task(p, id) return p .. 't:' .. id end
 local function attempts(p) return 'understudy' .. p:sub(6) .. 'attempts' end
 local function due(p) return 'understudy' .. p:sub(6) .. 'due' end
 
+-- What is no hash in the place of a task is not its record: it gives way, as nobody could go on with it.
+local function mend(p, id)
+  local kind = call('TYPE', task(p, id)).ok
+  if kind ~= 'hash' and kind ~= 'none' then call('DEL', task(p, id)) end
+end
+
 -- Pending: at the head, served from the tail. Who waits is told where there was nothing before this script, which does
 -- nothing but add to it.
 local woken, looked = {{}}, {{}}

@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import Any, Final
 
-from ....messages.errors import StorageError
+from ....messages.errors import ErrorKind, StorageError
 from ...redis_link import Command, Script, ServerDenied, ServerLost
 from ..engine import EnqueueEvent, SchedulerEntry, ServerInfo
 from . import keys
@@ -28,6 +28,8 @@ __all__ = ["RedisPresence"]
 
 HISTORY: Final = 1_000
 """How many enqueueings of a periodic task are remembered."""
+HISTORY_SECONDS: Final = 30 * 86_400
+"""How long that is, where nothing is added: a schedule that was changed has another key."""
 SUBSCRIBE_TIMEOUT: Final = 3.0
 
 _BEAT: Final = Script(
@@ -156,8 +158,14 @@ class RedisPresence(RedisConnection):
         return sorted(found, key=lambda server: server.id)
 
     def _alive(self, key: bytes) -> list[bytes]:
-        """The members of a set of reports whose time is not up."""
-        return self._ask("ZRANGE", key, f"({self._now():.6f}", "+inf", "BYSCORE")  # type: ignore[no-any-return]
+        """The members of a set of reports whose time is not up; the others are dropped, by who may write."""
+        now = f"{self._now():.6f}"
+        try:
+            self._ask("ZREMRANGEBYSCORE", key, "-inf", now)
+        except StorageError as error:
+            if error.kind != ErrorKind.REDIS_DENIED:
+                raise
+        return self._ask("ZRANGE", key, f"({now}", "+inf", "BYSCORE")  # type: ignore[no-any-return]
 
     def _each_key(self, *commands: Command) -> list[Any]:
         """Send commands whose keys may be in several slots; at once, where there are no slots."""
@@ -201,7 +209,10 @@ class RedisPresence(RedisConnection):
     def note_enqueued(self, entry_id: str, event: EnqueueEvent) -> None:
         """See ``TaskEngine.note_enqueued``."""
         key = keys.history(entry_id)
-        self._send([("ZADD", key, int(event.at), write_event(event)), ("ZREMRANGEBYRANK", key, 0, -HISTORY - 1)], key)
+        kept = ("EXPIRE", key, HISTORY_SECONDS)
+        self._send(
+            [("ZADD", key, int(event.at), write_event(event)), ("ZREMRANGEBYRANK", key, 0, -HISTORY - 1), kept], key
+        )
 
     def enqueued(self, entry_id: str, page: int = 1, size: int = 30) -> list[EnqueueEvent]:
         """See ``TaskEngine.enqueued``."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -261,3 +261,29 @@ def test_a_due_task_is_enqueued_once_though_it_cannot_be_noted(room: Room, monke
     room.start([EVERY])
     assert room.goes_on(10, ["30"])
     assert noted == [10, 20, 30]
+
+
+@pytest.mark.parametrize("instant", [1e12, 1e15])
+@pytest.mark.parametrize("name", ["deadline", "process_at"])
+def test_an_instant_that_no_calendar_has_is_refused_where_it_is_declared(name: str, instant: float) -> None:
+    options: Any = {name: instant}
+    with pytest.raises(TaskError) as refused:
+        Periodic("@every 1s", RawTask("x"), options)
+    assert refused.value.kind == "task.option.invalid"
+    assert name in str(refused.value)
+
+
+@pytest.mark.parametrize("spec", ["@every 100000000000h", "@every 2562048h", "@every 999999999999h999999999999h"])
+def test_an_interval_that_go_cannot_have_is_refused(spec: str) -> None:
+    with pytest.raises(SpecInvalid, match="292 years"):
+        Spec(spec)
+    assert Spec("@every 2562047h").after(NOON) > NOON
+
+
+def test_instants_and_durations_are_shown_as_go_shows_them() -> None:
+    """In UTC, whatever zone they were given in; in nanoseconds."""
+    east = datetime(2026, 1, 2, 3, 4, 5, tzinfo=timezone(timedelta(hours=2)))
+    assert option_texts({"deadline": east}) == ["Deadline(Fri Jan  2 01:04:05 UTC 2026)"]
+    assert go_duration(59.9999999999) == "1m0s"
+    assert go_duration(3599.9999999999) == "1h0m0s"
+    assert go_duration(0.99999999999) == "1s"

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from understudy.actors.redis_link import ServerLost
-from understudy.actors.tasks.engine import Ending
+from understudy.actors.tasks.engine import Ending, EnqueueEvent, ServerInfo
 from understudy.actors.tasks.opening import open_engine
 from understudy.actors.tasks.options import plan
 from understudy.actors.tasks.redis.engine import RedisEngine
@@ -308,6 +308,73 @@ def test_a_key_of_another_type_is_an_error_with_a_code(client: Client, look: Any
         assert caught.value.kind == "storage.redis.failed"
     look.rename("aside", f"{P}pending")
     assert client.take_ids() == ["a"]
+
+
+@pytest.mark.parametrize("how", ["retry", "archive", "requeue", "done"])
+def test_an_attempt_whose_key_is_no_hash_any_more_ends_like_the_others_of_its_batch(
+    client: Client, look: Any, how: Any
+) -> None:
+    """Its record is known from the attempt, but where it is requeued: then it is archived when it is next taken."""
+    for task_id in "abc":
+        client.put(task_id)
+    leases = client.take(3)
+    look.delete(f"{P}t:b")
+    look.set(f"{P}t:b", "a text")
+    endings = [Ending(lease, how, error="x", at=client.clock.at) for lease in leases]
+    assert client.engine.finish(endings) == [True, True, True]
+    assert client.engine.queue_info("default").sizes[TaskState.ACTIVE] == 0
+    state = {"retry": "retry", "archive": "archived", "requeue": "pending", "done": "gone"}[how]
+    assert {client.state(task_id) for task_id in "abc"} == {state}
+
+
+@pytest.mark.parametrize("state", ["pending", "scheduled"])
+def test_what_is_no_hash_in_the_place_of_a_task_can_be_deleted_alone_and_with_all(
+    client: Client, look: Any, state: str
+) -> None:
+    """And looked at, as what can only be deleted."""
+    options: dict[str, Any] = {} if state == "pending" else {"process_in": 100}
+    for task_id in "abc":
+        client.put(task_id, **options)
+    for task_id in "ab":
+        look.delete(f"{P}t:{task_id}")
+        look.set(f"{P}t:{task_id}", "a text")
+    with pytest.raises(TaskRefused, match="can only be deleted"):
+        client.engine.task("default", "a")
+    with pytest.raises(TaskRefused, match="can only be deleted"):
+        client.engine.run("default", "a")
+    client.engine.delete("default", "a")
+    assert client.engine.queue_info("default").sizes[TaskState(state)] == 2
+    assert client.engine.delete_all("default", TaskState(state)) == 2
+    assert client.engine.queue_info("default").size == 0
+    assert look.keys(f"{P}t:*") == []
+
+
+@pytest.mark.parametrize("what", ["run_all", "archive_all", "delete_all"])
+def test_an_id_of_a_group_whose_hash_is_gone_is_managed_with_its_group(client: Client, look: Any, what: str) -> None:
+    """It is in one place afterwards, and the queue can be removed."""
+    for task_id in "ab":
+        client.put(task_id, group="g")
+    look.delete(f"{P}t:a")
+    assert getattr(client.engine, what)("default", TaskState.AGGREGATING) == 2
+    assert client.engine.queue_info("default").sizes[TaskState.AGGREGATING] == 0
+    assert look.exists(f"{P}g:g", f"{P}groups") == 0
+    client.engine.remove_queue("default", force=True)
+    assert look.smembers("asynq:queues") == set()
+
+
+def test_reports_whose_time_is_up_are_dropped_when_they_are_listed(client: Client, look: Any) -> None:
+    """By who may write; who may only read sees the others all the same."""
+    client.engine.beat(ServerInfo("h:1:u", "h", 1, 1, {"default": 1}, False, "active", client.clock.at, ()), 10.0)
+    assert len(client.engine.servers()) == 1
+    client.clock.at += 11
+    assert client.engine.servers() == []
+    assert look.zcard("asynq:servers") == 0
+
+
+def test_the_history_of_a_schedule_that_is_no_more_goes_in_time(client: Client, look: Any) -> None:
+    client.engine.note_enqueued("an-entry", EnqueueEvent("t", client.clock.at))
+    (key,) = look.keys("asynq:scheduler_history:*")
+    assert 29 * 86_400 < look.ttl(key) <= 30 * 86_400
 
 
 # --- waiting ------------------------------------------------------------------------------------------------
