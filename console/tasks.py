@@ -10,7 +10,7 @@ from typing import Any
 
 from ..actors.tasks.engine import QueueInfo
 from ..actors.tasks.inspector import Inspector
-from ..messages.tasks import TaskInfo, TaskState
+from ..messages.tasks import RawTask, TaskInfo, TaskState
 
 __all__ = ["add_tasks_parser", "run_tasks"]
 
@@ -72,7 +72,14 @@ def add_tasks_parser(commands: Any, run: Callable[[argparse.Namespace], int]) ->
     add("show", _show, "one task, with its payload, its error and its result", "queue", "id")
     add("history", _history, "attempts of each day", "queue").add_argument("--days", type=int, default=10)
     add("servers", _servers, "the processors that run, and what each works on")
-    add("cron", _cron, "the periodic tasks of the schedulers that run")
+    add("groups", _groups, "the groups of a queue, and how many tasks each has", "queue")
+    add("cron", _cron, "the periodic tasks of the schedulers that run").add_argument(
+        "--history", metavar="ID", help="when this one was enqueued, the latest first"
+    )
+    made = add("enqueue", _enqueue, "put a task into its queue", "type")
+    made.add_argument("--payload", default="", metavar="TEXT", help="by default an empty one")
+    for name, kind, text in _OPTIONS:
+        made.add_argument(f"--{name}", type=kind, metavar=name.upper(), dest=name.replace("-", "_"), help=text)
     add("pause", _pause, "let no task of a queue be begun", "queue")
     add("resume", _resume, "take a pause back", "queue")
     for name, text in (("run", "make a task pending now"), ("archive", "archive a task"), ("delete", "delete a task")):
@@ -81,6 +88,7 @@ def add_tasks_parser(commands: Any, run: Callable[[argparse.Namespace], int]) ->
         one_or_all = which.add_mutually_exclusive_group(required=True)
         one_or_all.add_argument("id", nargs="?", metavar="ID")
         one_or_all.add_argument("--all", choices=STATES, metavar="STATE", help="all tasks in this state")
+        which.add_argument("--group", default="", help="of all aggregating tasks, only those of this group")
     add("cancel", _cancel, "have the attempt at an active task cancelled", "id")
     add("rm", _rm, "remove a queue that has no tasks", "queue").add_argument(
         "--force", action="store_true", help="with all that wait in it, but never with active ones"
@@ -92,10 +100,12 @@ def add_tasks_parser(commands: Any, run: Callable[[argparse.Namespace], int]) ->
 
 def _stats(inspector: Inspector, options: argparse.Namespace) -> None:
     infos = [inspector.queue(name) for name in options.queue or inspector.queues()]
+    memory = {info.name: inspector.memory_usage(info.name) for info in infos}
     if options.json:
-        _lines(_of_queue(info) for info in infos)
+        _lines({**_of_queue(info), "memory": memory[info.name]} for info in infos)
         return
-    heads = ["QUEUE", *(state.upper() for state in STATES), "LATENCY", "TODAY", "FAILED", "TOTAL", "FAILED", ""]
+    states = [state.upper() for state in STATES]
+    heads = ["QUEUE", *states, "LATENCY", "TODAY", "FAILED", "TOTAL", "FAILED", "KIB", ""]
     rows = [
         [
             info.name,
@@ -105,6 +115,7 @@ def _stats(inspector: Inspector, options: argparse.Namespace) -> None:
             str(info.failed),
             str(info.processed_total),
             str(info.failed_total),
+            f"{memory[info.name] / 1024:.0f}",
             "paused" if info.paused else "",
         ]
         for info in infos
@@ -218,7 +229,18 @@ def _servers(inspector: Inspector, options: argparse.Namespace) -> None:
     _table(["HOST", "PID", "STATUS", "BUSY", "QUEUES", "SINCE"], rows)
 
 
+def _groups(inspector: Inspector, options: argparse.Namespace) -> None:
+    sizes = inspector.group_sizes(options.queue)
+    if options.json:
+        _lines({"group": group, "size": size} for group, size in sizes.items())
+        return
+    _table(["GROUP", "SIZE"], [[group, str(size)] for group, size in sizes.items()])
+
+
 def _cron(inspector: Inspector, options: argparse.Namespace) -> None:
+    if options.history is not None:
+        _cron_history(inspector, options)
+        return
     entries = inspector.schedule()
     if options.json:
         _lines(
@@ -241,7 +263,35 @@ def _cron(inspector: Inspector, options: argparse.Namespace) -> None:
     _table(["SPEC", "TYPE", "NEXT", "PREVIOUS", "OPTIONS", "ID"], rows)
 
 
+def _cron_history(inspector: Inspector, options: argparse.Namespace) -> None:
+    events = inspector.enqueued(options.history)
+    if options.json:
+        _lines({"id": event.task_id, "at": _instant(event.at)} for event in events)
+        return
+    _table(["AT", "TASK"], [[_instant(event.at), event.task_id] for event in events])
+
+
 # --- managing --------------------------------------------------------------------------------------------------
+
+
+_OPTIONS: tuple[tuple[str, type, str], ...] = (
+    ("queue", str, "its name; default unless said"),
+    ("task-id", str, "a new one unless said"),
+    ("max-retry", int, "how often it is tried again; 25 unless said"),
+    ("process-in", float, "seconds"),
+    ("timeout", float, "seconds that one attempt may take"),
+    ("retention", float, "seconds that it is kept when it is done"),
+    ("unique", float, "seconds for which no other like it is taken"),
+    ("group", str, "to be processed as one with the others of it"),
+)
+"""Of ``enqueue``: the name, its type, and what it is."""
+
+
+def _enqueue(inspector: Inspector, options: argparse.Namespace) -> None:
+    names = [name.replace("-", "_") for name, _, _ in _OPTIONS]
+    given: Any = {name: value for name in names if (value := getattr(options, name)) is not None}
+    info = inspector.enqueue(RawTask(options.type, options.payload.encode()), **given)
+    _done(options, str(info.state), queue=info.queue, id=info.id)
 
 
 def _pause(inspector: Inspector, options: argparse.Namespace) -> None:
@@ -260,7 +310,7 @@ def _change(inspector: Inspector, options: argparse.Namespace) -> None:
         getattr(inspector, options.change)(options.queue, options.id)
         _done(options, said, queue=options.queue, id=options.id)
     else:
-        number = getattr(inspector, f"{options.change}_all")(options.queue, options.all)
+        number = getattr(inspector, f"{options.change}_all")(options.queue, options.all, group=options.group)
         _done(options, said, queue=options.queue, number=number)
 
 

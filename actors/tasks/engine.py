@@ -316,6 +316,22 @@ class TaskEngine(Protocol):
         """A queue at this moment. Raises ``TaskNotFound``."""
         ...
 
+    def group_sizes(self, queue: str) -> dict[str, int]:
+        """How many tasks each of a queue's groups has, by name; sets that are being aggregated are in none."""
+        ...
+
+    def memory_usage(self, queue: str) -> int:
+        """About how many bytes a queue takes up, from a sample of its tasks. Raises ``TaskNotFound``."""
+        ...
+
+    def cluster_slot(self, queue: str) -> int | None:
+        """The slot of a queue's keys; None where there are no slots."""
+        ...
+
+    def cluster_nodes(self, queue: str) -> list[str]:
+        """Host and port of each node that has the queue's slot, the master first; none where there are no slots."""
+        ...
+
     def history(self, queue: str, days: int) -> list[tuple[str, int, int]]:
         """Day (UTC, YYYY-MM-DD), processed and failed, of the last ``days`` days, today first."""
         ...

@@ -6,13 +6,14 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
-from typing import Any
+from typing import Any, Unpack
 
 from ...messages.codec import encode
 from ...messages.errors import ErrorKind, TaskError
-from ...messages.tasks import TaskInfo, TaskPayload, TaskState
+from ...messages.tasks import RawTask, TaskInfo, TaskOptions, TaskPayload, TaskState
 from .engine import EnqueueEvent, QueueInfo, SchedulerEntry, ServerInfo, TaskEngine
 from .opening import DEFAULT_URL, VARIABLE, open_engine
+from .options import plan
 
 __all__ = ["Inspector"]
 
@@ -76,6 +77,22 @@ class Inspector:
         """The names of a queue's groups."""
         return self._engine.groups(queue)
 
+    def group_sizes(self, queue: str) -> dict[str, int]:
+        """How many tasks each of a queue's groups has, by name."""
+        return self._engine.group_sizes(queue)
+
+    def memory_usage(self, queue: str) -> int:
+        """About how many bytes a queue takes up, from a sample of its tasks."""
+        return self._engine.memory_usage(queue)
+
+    def cluster_slot(self, queue: str) -> int | None:
+        """The slot of a queue's keys in a Redis Cluster; None where there are no slots."""
+        return self._engine.cluster_slot(queue)
+
+    def cluster_nodes(self, queue: str) -> list[str]:
+        """``host:port`` of each node of a Redis Cluster that has a queue, the master first; else none."""
+        return self._engine.cluster_nodes(queue)
+
     def pause(self, queue: str) -> None:
         """Let no task of it be begun; those that are being processed go on."""
         self._engine.pause(queue)
@@ -114,6 +131,17 @@ class Inspector:
     def task(self, queue: str, task_id: str) -> TaskInfo:
         """One task, with its result."""
         return self._engine.task(queue, task_id)
+
+    def enqueue(self, payload: TaskPayload[Any] | RawTask, **options: Unpack[TaskOptions]) -> TaskInfo:
+        """Put a task into its queue, as a ``Distributor`` does; programs that have a system ask that.
+
+        Raises:
+            TaskError, CodecError: as ``ActorTaskDistributor.distribute``.
+        """
+        (outcome,) = self._engine.enqueue([plan(payload, options, self._engine.now())])
+        if isinstance(outcome, TaskError):
+            raise outcome
+        return outcome
 
     def run(self, queue: str, task_id: str) -> None:
         """Make a task pending now."""

@@ -18,6 +18,8 @@ __all__ = ["SqliteInspection"]
 
 _COLUMNS = "queue, id, state, score, msg, result"
 _ONE = "queue = ? AND id = ?"
+ROW_BYTES = 100
+"""What a row and its places in the indexes take beside its contents, about."""
 
 
 class SqliteInspection(SqliteFile):
@@ -52,6 +54,35 @@ class SqliteInspection(SqliteFile):
         latency = 0.0 if since is None else max(0.0, now - since / 1e9)
         today, total = counts.get(_day(now), (0, 0)), counts.get(TOTAL, (0, 0))
         return QueueInfo(queue, sizes, latency, *today, *total, paused=paused_at is not None, groups=groups)
+
+    def group_sizes(self, queue: str) -> dict[str, int]:
+        """See ``TaskEngine.group_sizes``."""
+        return dict(
+            self._rows(
+                "SELECT grp, count(*) FROM task_tasks "
+                "WHERE queue = ? AND state = 'aggregating' AND set_id IS NULL GROUP BY grp ORDER BY grp",
+                queue,
+            )
+        )
+
+    def memory_usage(self, queue: str) -> int:
+        """See ``TaskEngine.memory_usage``."""
+        with self._reading() as db:
+            _queue(db, queue)
+            ((used,),) = db.execute(
+                "SELECT coalesce(sum(length(id) + length(msg) + length(coalesce(result, '')) "
+                f"+ length(coalesce(unique_key, ''))), 0) + {ROW_BYTES} * count(*) FROM task_tasks WHERE queue = ?",
+                (queue,),
+            )
+        return int(used)
+
+    def cluster_slot(self, queue: str) -> int | None:
+        """See ``TaskEngine.cluster_slot``."""
+        return None
+
+    def cluster_nodes(self, queue: str) -> list[str]:
+        """See ``TaskEngine.cluster_nodes``."""
+        return []
 
     def history(self, queue: str, days: int) -> list[tuple[str, int, int]]:
         """See ``TaskEngine.history``."""

@@ -158,3 +158,39 @@ def test_a_wrong_command_is_refused(words: tuple[str, ...], capsys: pytest.Captu
         main(["tasks", *words])
     assert caught.value.code == NOT_STARTED
     assert "usage: understudy tasks" in capsys.readouterr().err
+
+
+def test_a_task_is_enqueued_with_its_options(say: Say, engine: SqliteEngine) -> None:
+    """Or refused, like one of a program's."""
+    words = ("enqueue", "echo", "--payload", "häh", "--queue", "mail", "--task-id", "new", "--process-in", "60")
+    assert say(*words, "--max-retry", "3").strip() == "scheduled: queue mail, id new"
+    message = engine.task("mail", "new").message
+    assert (message.type, message.payload, message.max_retry) == ("echo", "häh".encode(), 3)
+    assert "task.id.conflict" in say(*words, status=NOT_STARTED)
+    assert json.loads(say("enqueue", "bare", "--json"))["done"] == "pending"
+
+
+def test_groups_are_shown_and_managed_one_by_one(say: Say, engine: SqliteEngine) -> None:
+    for number, group in enumerate("bab"):
+        say("enqueue", "echo", "--group", group, "--task-id", f"g{number}")
+    assert [line.split() for line in say("groups", "default").splitlines()] == [
+        ["GROUP", "SIZE"],
+        ["a", "1"],
+        ["b", "2"],
+    ]
+    say("run", "default", "--all", "aggregating", "--group", "b")
+    assert [json.loads(line) for line in say("groups", "default", "--json").splitlines()] == [{"group": "a", "size": 1}]
+    assert (state(engine, "g0"), state(engine, "g1")) == ("pending", "aggregating")
+
+
+def test_when_a_periodic_task_was_enqueued_is_shown(say: Say, engine: SqliteEngine) -> None:
+    """The latest first."""
+    for number in range(2):
+        engine.note_enqueued("entry", EnqueueEvent(f"t{number}", 1_700_000_000.0 + number))
+    assert [line.split()[-1] for line in say("cron", "--history", "entry").splitlines()] == ["TASK", "t1", "t0"]
+    assert json.loads(say("cron", "--history", "entry", "--json").splitlines()[0])["id"] == "t1"
+
+
+def test_the_memory_of_a_queue_is_shown(say: Say) -> None:
+    assert "KIB" in say("stats").splitlines()[0]
+    assert json.loads(say("stats", "mail", "--json"))["memory"] > 0

@@ -58,6 +58,30 @@ class RedisInspection(RedisConnection):
             groups=groups,
         )
 
+    def group_sizes(self, queue: str) -> dict[str, int]:
+        """See ``TaskEngine.group_sizes``."""
+        found = self._run(lua.GROUP_SIZES, [keys.of_queue(queue)])
+        return {name.decode("utf-8", "replace"): size for name, size in zip(found[::2], found[1::2], strict=True)}
+
+    def memory_usage(self, queue: str) -> int:
+        """See ``TaskEngine.memory_usage``. As asynq samples: 20 tasks of each state, and five groups."""
+        return int(self._run(lua.MEMORY, [self._known(queue)]))
+
+    def cluster_slot(self, queue: str) -> int | None:
+        """See ``TaskEngine.cluster_slot``."""
+        return self._slot(keys.of_queue(queue))
+
+    def cluster_nodes(self, queue: str) -> list[str]:
+        """See ``TaskEngine.cluster_nodes``."""
+        prefix = keys.of_queue(queue)
+        slot = self._slot(prefix)
+        if slot is None:
+            return []
+        (ranges,) = self._send([("CLUSTER", "SLOTS")], prefix)
+        return [
+            f"{node[0].decode()}:{node[1]}" for first, last, *nodes in ranges if first <= slot <= last for node in nodes
+        ]
+
     def history(self, queue: str, days: int) -> list[tuple[str, int, int]]:
         """See ``TaskEngine.history``."""
         prefix, now = self._known(queue), self._now()

@@ -7,7 +7,19 @@ from typing import Final
 from ...redis_link import Script
 from .lua import once, plain
 
-__all__ = ["INFO", "LIST", "LOOK", "MANAGE", "MANAGE_ALL", "PAUSE", "REMOVE", "REPLACE", "UNPAUSE"]
+__all__ = [
+    "GROUP_SIZES",
+    "INFO",
+    "LIST",
+    "LOOK",
+    "MANAGE",
+    "MANAGE_ALL",
+    "MEMORY",
+    "PAUSE",
+    "REMOVE",
+    "REPLACE",
+    "UNPAUSE",
+]
 
 _SIZES: Final = """
 local names = {'pending', 'active', 'scheduled', 'retry', 'archived', 'completed'}
@@ -65,6 +77,48 @@ if oldest then since = redis.pcall('HGET', task(p, oldest), 'pending_since') end
 if type(since) == 'table' then since = false end -- it is no hash
 return {all, groups, call('EXISTS', p .. 'paused'), since, call('MGET', p .. 'processed:' .. ARGV[1],
   p .. 'failed:' .. ARGV[1], p .. 'processed', p .. 'failed')}
+"""
+)
+
+GROUP_SIZES: Final[Script] = plain(
+    """
+-- name and size of each group that has tasks, by name
+local found, names = {}, call('SMEMBERS', KEYS[1] .. 'groups')
+table.sort(names)
+for _, name in ipairs(names) do
+  local size = call('ZCARD', KEYS[1] .. 'g:' .. name)
+  if size > 0 then found[#found + 1], found[#found + 2] = name, size end
+end
+return found
+"""
+)
+
+MEMORY: Final[Script] = plain(
+    """
+-- about how many bytes the queue takes up
+local p, sampled, total = KEYS[1], 20, 0
+local function used(key) return call('MEMORY', 'USAGE', key) or 0 end
+local function tasks(ids, size)
+  local sum = 0
+  for _, id in ipairs(ids) do sum = sum + used(task(p, id)) end
+  return #ids == 0 and 0 or sum / #ids * size
+end
+for _, name in ipairs({'pending', 'active'}) do
+  local key = p .. name
+  total = total + used(key) + tasks(call('LRANGE', key, 0, sampled - 1), call('LLEN', key))
+end
+for _, name in ipairs({'scheduled', 'retry', 'archived', 'completed'}) do
+  local key = p .. name
+  total = total + used(key) + tasks(call('ZRANGE', key, 0, sampled - 1), call('ZCARD', key))
+end
+local groups, looked, sum = call('SMEMBERS', p .. 'groups'), 0, 0
+for _, name in ipairs(groups) do
+  if looked == 5 then break end
+  local key = p .. 'g:' .. name
+  looked, sum = looked + 1, sum + used(key) + tasks(call('ZRANGE', key, 0, sampled - 1), call('ZCARD', key))
+end
+if looked > 0 then total = total + sum / looked * #groups end
+return math.floor(total + used(p .. 'lease') + used(p .. 'groups') + used(attempts(p)))
 """
 )
 

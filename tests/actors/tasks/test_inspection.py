@@ -134,3 +134,31 @@ def test_what_is_not_there_is_said_not_to_be(client: Client) -> None:
         with pytest.raises(TaskError) as wrong:
             asked("nowhere")
         assert wrong.value.kind == "task.queue.unknown"
+
+
+def test_groups_are_shown_with_their_sizes(client: Client) -> None:
+    """Without what is being aggregated."""
+    assert client.engine.group_sizes("default") == {}
+    for number, group in enumerate("bab"):
+        client.put(str(number), group=group)
+    assert client.engine.group_sizes("default") == {"a": 1, "b": 2}
+    assert client.engine.gather("default", "b", grace=0, max_delay=0, max_size=1) is not None
+    assert client.engine.group_sizes("default") == {"a": 1, "b": 1}
+
+
+def test_the_memory_of_a_queue_grows_with_its_tasks(client: Client, clock: Clock) -> None:
+    """In every state; about as much as their payloads have, or more."""
+    with pytest.raises(TaskNotFound):
+        client.engine.memory_usage("default")
+    one_of_each(client, clock)
+    little = client.engine.memory_usage("default")
+    assert 0 < little < 20_000
+    client.put_all(*((f"more{number}", b"x" * 1_000, {}) for number in range(100)))
+    client.put_all(*((f"group{number}", b"x" * 1_000, {"group": str(number)}) for number in range(100)))
+    assert 200_000 < client.engine.memory_usage("default") - little < 500_000
+
+
+def test_without_a_cluster_a_queue_has_no_slot(client: Client) -> None:
+    client.put("a")
+    assert client.engine.cluster_slot("default") is None
+    assert client.engine.cluster_nodes("default") == []

@@ -74,3 +74,16 @@ def test_everything_else_works_on_a_cluster_as_well(client: Client) -> None:
     place, _ = engine.cancellations(None, 0.0)
     engine.cancel("t")
     assert engine.cancellations(place, 30.0) == (place, ["t"])
+
+
+def test_a_queue_is_in_a_slot_of_a_node(client: Client, cluster: list[PrivateRedis]) -> None:
+    """Of the one that Redis itself says."""
+    for name in NAMES:
+        client.put(name, queue=name)
+        with redis.Redis.from_url(cluster[0].url) as connection:
+            slot = connection.execute_command("CLUSTER", "KEYSLOT", f"asynq:{{{name}}}:pending")
+        assert client.engine.cluster_slot(name) == slot
+        (master, *_) = client.engine.cluster_nodes(name)
+        (node,) = [node for node in cluster if master.endswith(f":{node.port}")]
+        with redis.Redis.from_url(node.url) as connection:
+            assert connection.exists(f"asynq:{{{name}}}:pending")
