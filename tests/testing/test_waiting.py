@@ -379,6 +379,7 @@ def test_handlers_that_still_wait_when_it_stops_are_ended() -> None:
     simulation.run_until_idle()
     simulation.stop()
     assert (ended, simulation.stuck) == (["wait"], [])
+    system.kill()  # it has not been told to stop, and would be in pykka's registry for the tests that follow
 
 
 def test_notes_told_before_an_ask_are_handled_before_it(simulation: SimulatedDispatcher) -> None:
