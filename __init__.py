@@ -200,6 +200,7 @@ if TYPE_CHECKING:
     from understudy.messages.response import ErrorResponse
     from understudy.messages.statements import ReadStatement, WriteStatement, statement
     from understudy.messages.tasks import (
+        NO_PAYLOAD,
         DistributeTask,
         DistributeTasks,
         RawTask,
@@ -298,6 +299,7 @@ else:
             "messages.tasks": (
                 "DistributeTask",
                 "DistributeTasks",
+                "NO_PAYLOAD",
                 "RawTask",
                 "TaskInfo",
                 "TaskMessage",
@@ -417,6 +419,7 @@ __all__ = [
     "IGNORE",
     "KILLED",
     "NORMAL",
+    "NO_PAYLOAD",
     "SHUTDOWN",
     "Accessor",
     "AcquireLock",

@@ -103,6 +103,7 @@ if TYPE_CHECKING:
     from .response import ErrorResponse
     from .statements import ReadStatement, WriteStatement, statement
     from .tasks import (
+        NO_PAYLOAD,
         DistributeTask,
         DistributeTasks,
         RawTask,
@@ -260,6 +261,7 @@ else:
             "tasks": (
                 "DistributeTask",
                 "DistributeTasks",
+                "NO_PAYLOAD",
                 "RawTask",
                 "TaskInfo",
                 "TaskMessage",
@@ -274,6 +276,7 @@ else:
 __all__ = [
     "CATALOGUE",
     "MAX_BODY",
+    "NO_PAYLOAD",
     "AcquireLock",
     "ActionType",
     "ActorError",

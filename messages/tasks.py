@@ -19,6 +19,7 @@ __all__ = [
     "DEFAULT_MAX_RETRY",
     "DEFAULT_QUEUE",
     "DEFAULT_TIMEOUT",
+    "NO_PAYLOAD",
     "DistributeTask",
     "DistributeTasks",
     "Duration",
@@ -97,12 +98,23 @@ class TaskPayload(Message[R_co]):
     task_options: ClassVar[TaskOptions] = {}
 
 
+class _NoPayload(bytes):
+    """See ``NO_PAYLOAD``."""
+
+    def __repr__(self) -> str:
+        return "NO_PAYLOAD"
+
+
+NO_PAYLOAD: Final = _NoPayload()
+"""What Go's ``NewTask(type, nil)`` has: empty, but a unique task with it has another lock than one with ``b""``."""
+
+
 class RawTask(msgspec.Struct, frozen=True):
     """A task as type and bytes: for types that have no payload class, and for handlers of a prefix.
 
     Attributes:
         type: the task type.
-        payload: any bytes.
+        payload: any bytes; ``NO_PAYLOAD`` for none.
     """
 
     type: str

@@ -18,6 +18,7 @@ from ...messages.tasks import (
     DEFAULT_MAX_RETRY,
     DEFAULT_QUEUE,
     DEFAULT_TIMEOUT,
+    NO_PAYLOAD,
     RawTask,
     TaskMessage,
     TaskOptions,
@@ -102,13 +103,13 @@ def _plan(
         raise _invalid("unique", given["unique"], "give at least one second")
     message = TaskMessage(
         type=task_type,
-        payload=body,
+        payload=bytes(body),
         id=task_id,
         queue=queue,
         max_retry=_max_retry(given.get("max_retry", DEFAULT_MAX_RETRY)),
         timeout=math.ceil(timeout) if timeout or deadline else DEFAULT_TIMEOUT,
         deadline=int(deadline),
-        unique_key=unique_key(queue, task_type, body) if unique_for else "",
+        unique_key=unique_key(queue, task_type, None if body is NO_PAYLOAD else body) if unique_for else "",
         retention=math.ceil(_duration("retention", given)),
         group_key=check_name("group", given["group"]) if "group" in given else "",
         headers=_headers(given["headers"]) if "headers" in given else {},

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from understudy import ActorSystem, Child, Supervisor
+from understudy import NO_PAYLOAD, ActorSystem, Child, Supervisor
 from understudy.actors.tasks.distributor import ActorTaskDistributor, Distributor
 from understudy.messages.errors import CodecError, StorageError, TaskDuplicate, TaskError, TaskIdConflict
 from understudy.messages.tasks import DistributeTask, RawTask, TaskInfo, TaskPayload, TaskState
@@ -173,3 +173,17 @@ def test_what_cannot_be_written_is_refused_alone(place: Path | str, wrong: str) 
         outcomes = tasks.distribute_batch([DistributeTask(RawTask("a")), bad, DistributeTask(RawTask("b"))])
         assert [isinstance(each, TaskInfo) for each in outcomes] == [True, False, True]
         assert distributor.incarnation == 1
+
+
+def test_no_payload_is_not_an_empty_one_and_its_lock_is_that_of_a_go_process(place: Path | str) -> None:
+    """As asynq has it: the digest of an empty payload, and nothing where there is none."""
+    tree = Supervisor("tasks", children=[Child(Distributor, (url_of(place),), name="distributor")])
+    with ActorSystem("test", tree) as system:
+        tasks = ActorTaskDistributor(system.lookup("tasks/distributor"))
+        none = tasks.distribute(RawTask("x", NO_PAYLOAD), unique=60)
+        assert (none.message.payload, none.message.unique_key) == (b"", "asynq:{default}:unique:x:")
+        empty = tasks.distribute(RawTask("x"), unique=60)
+        assert empty.message.unique_key == "asynq:{default}:unique:x:d41d8cd98f00b204e9800998ecf8427e"
+        for payload in (NO_PAYLOAD, b""):
+            with pytest.raises(TaskDuplicate):
+                tasks.distribute(RawTask("x", payload), unique=60)
