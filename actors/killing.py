@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import gc
 import sys
 import threading
 import time
@@ -16,7 +17,7 @@ from .reasons import ActorKilled, WorkCancelled
 if TYPE_CHECKING:
     from .actor import Actor
 
-__all__ = ["forget_pending", "inject", "inject_into_call", "raise_if_struck", "strike", "struck"]
+__all__ = ["forget_pending", "frame_of", "inject", "inject_into_call", "raise_if_struck", "strike", "struck"]
 
 FIRST_RETRY, LONGEST_RETRY = 0.001, 0.05
 """Seconds between two tries to hit a handler where it may be hit."""
@@ -28,6 +29,27 @@ _raise_in_thread.argtypes = (ctypes.c_ulong, ctypes.py_object)
 def inject(thread_id: int, error: type[BaseException] = ActorKilled) -> bool:
     """Raise ``error`` at the next bytecode of the thread. Returns whether there is such a thread."""
     return bool(_raise_in_thread(ctypes.c_ulong(thread_id), ctypes.py_object(error)))
+
+
+_looking = renewed_in_forks(threading.Lock())
+"""Held while the garbage collector is off: of two who look, the first one back must not turn it on for the other."""
+
+
+def frame_of(thread_id: int) -> FrameType | None:
+    """The innermost frame of a thread; None if there is no such thread.
+
+    ``sys._current_frames`` makes objects while it holds a lock of the interpreter's. If that starts the garbage
+    collector, and what it finds is a ``threading.local``, the whole process waits for that lock for ever (CPython's
+    gh-106883; seen in 3.11.7). So it is off meanwhile, which is how later releases do it.
+    """
+    with _looking:
+        was_on = gc.isenabled()
+        gc.disable()
+        try:
+            return sys._current_frames().get(thread_id)
+        finally:
+            if was_on:
+                gc.enable()
 
 
 struck: dict[int, object] = {}
@@ -90,7 +112,7 @@ def _in_own_code(thread_id: int, actor: Actor) -> bool:
 
     The thread may run on while its stack is read; then a frame may have lost the one below, and the answer is no.
     """
-    frame: FrameType | None = sys._current_frames().get(thread_id)
+    frame: FrameType | None = frame_of(thread_id)
     above_runtime = False
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
@@ -166,7 +188,7 @@ def _land_one() -> None:
 
 def _in_call(thread_id: int, base: CodeType) -> bool:
     """Whether the thread is in code that ``base`` called, and in none of the runtime's beyond it."""
-    frame: FrameType | None = sys._current_frames().get(thread_id)
+    frame: FrameType | None = frame_of(thread_id)
     while frame is not None:
         if frame.f_code is base:
             return True
