@@ -147,6 +147,8 @@ def _node(text: str, default_port: int) -> tuple[str, int]:
     host, colon, port = text.rpartition(":") if not text.endswith("]") else (text, "", "")
     if not colon:
         host, port = text, str(default_port)
+    if ":" in host and not (host.startswith("[") and host.endswith("]")):
+        raise _Wrong("a host that holds colons stands in brackets; a user and a password stand before an @")
     host = host.removeprefix("[").removesuffix("]")
     if not host:
         raise _Wrong("the host is missing")

@@ -272,7 +272,7 @@ def _milliseconds(expires: float | None) -> bytes:
         return b""
     if not (isfinite(expires) and expires > 0):
         raise _invalid(f"expires={expires!r} must be finite and above 0 seconds")
-    return b"%d" % min(MAX_EXPIRY, max(1, ceil(expires * 1000)))
+    return b"%d" % max(1, ceil(min(expires, MAX_EXPIRY / 1000) * 1000))  # the product of a huge one is no number
 
 
 def _invalid(text: str) -> CacheError:

@@ -71,7 +71,7 @@ class RabbitBroker:
             blocked=self._publishing_blocked,
         )
         self._operations = Operations(self._loop, self._consuming)
-        self._publisher = Publisher(self._loop, self._publishing, self._operations)
+        self._publisher = Publisher(self._loop, self._publishing, self._operations, self.topology)
         self._consumers = Consumers(self._loop, self._operations, self._publisher, self.topology, self._ledger)
         self._replies = Replies(self._loop, self._operations)
         self._loop.start()

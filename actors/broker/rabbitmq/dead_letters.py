@@ -71,7 +71,7 @@ def look(queue: str, limit: int) -> Steps[list[DeadLetter]]:
 
 
 def take(queue: str, message_ids: Sequence[str] | None, publisher: Publisher | None) -> Steps[int]:
-    """Take dead letters out, all or those with the given ids; how many.
+    """Take dead letters out, all that are there now or those with the given ids; how many.
 
     Args:
         queue: Whose.
@@ -83,7 +83,8 @@ def take(queue: str, message_ids: Sequence[str] | None, publisher: Publisher | N
     """
     yield _look_at(queue)
     name = Queue(queue).dead_letter_queue
-    yield _look_at(name)
+    there = yield _look_at(name)
+    left = there.method.message_count  # what is put back may be here again before this is over: it comes behind these
     wanted = None if message_ids is None else frozenset(message_ids)
     reader = _Reader(name)
     taken = kept = 0
@@ -91,15 +92,17 @@ def take(queue: str, message_ids: Sequence[str] | None, publisher: Publisher | N
     failed: list[BrokerError] = []
     while True:
         letter = yield reader.next
-        if letter is not None and wanted is not None and (letter[1].message_id or "") not in wanted:
+        over = letter is None or left <= 0
+        left -= 1
+        if letter is not None and (over or (wanted is not None and (letter[1].message_id or "") not in wanted)):
             kept += 1
         elif letter is not None:
             batch.append(letter)
-        if batch and (letter is None or len(batch) >= AT_A_TIME):
+        if batch and (over or len(batch) >= AT_A_TIME):
             failed += yield partial(_settle, queue, batch, publisher)
             taken += len(batch)
             batch = []
-        elif letter is None:
+        elif over:
             break
         if failed:
             break

@@ -148,6 +148,20 @@ class Topology:
             yield from self.bind(binding)
         return True
 
+    def restore_exchange(self, name: str) -> Steps[bool]:
+        """Steps that declare an exchange again that has gone, with its bindings; False if it was never declared."""
+        exchange = self.exchanges.get(name)
+        if exchange is None:
+            return False
+        yield from self.declare_exchange(exchange)
+        for binding in [each for each in self.bindings.values() if each.exchange == name]:
+            try:
+                yield from self.bind(binding)
+            except ChannelRefused as refused:
+                if refused.code != 404:  # its queue may have gone as well: that is its consumer's to declare
+                    raise
+        return True
+
 
 def _queue_step(queue: Queue) -> Callable[[Any, Callable[[Any], None]], Any]:
     assert queue.delivery_limit is not None

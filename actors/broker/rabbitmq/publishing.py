@@ -19,6 +19,7 @@ from ....messages.broker import HeaderValue
 from ....messages.errors import BrokerError, ErrorKind
 from ..backend import Publication, Report
 from ..topology import DEFAULT_EXCHANGE
+from .declaring import Topology
 from .link import Link
 from .loop import IoLoop
 from .operations import CLOSED, ChannelRefused, Operations, Steps
@@ -70,6 +71,12 @@ class Pending:
         self.sent = self.returned = self.answered = False
 
 
+def _too_much(held: int, size: int) -> str:
+    if size > BACKLOG_BYTES:
+        return f"a body of {size:,} bytes is more than may wait for RabbitMQ's answer, {BACKLOG_BYTES:,} bytes"
+    return f"{held} messages wait for RabbitMQ's answer already"
+
+
 class Publisher:
     """Publishes over one link.
 
@@ -78,10 +85,12 @@ class Publisher:
         link: The connection it publishes by.
         lookup: Asks whether an exchange exists, on another connection: a publish to one that does not would close
             the channel, with all that is under way on it.
+        topology: What this client has declared: an exchange of it that somebody has deleted is declared again.
     """
 
-    def __init__(self, loop: IoLoop, link: Link, lookup: Operations) -> None:
+    def __init__(self, loop: IoLoop, link: Link, lookup: Operations, topology: Topology) -> None:
         self._loop = loop
+        self._topology = topology
         self._link = link
         self._lookup = lookup
         self._lock = threading.Lock()
@@ -125,30 +134,29 @@ class Publisher:
             extra: Headers that are added to theirs.
             unrefused: Whether they are taken however many wait and whether or not the server takes any now.
         """
-        size = sum(len(each.body) for each in publications)
         refusal: tuple[str, ErrorKind] | None = None
         with self._lock:
-            taken = len(publications)
+            taken = 0
             if self._closed:
                 refusal = (CLOSED, ErrorKind.BROKER_CLOSED)
             elif self._blocked and not unrefused:
                 refusal = ("RabbitMQ has blocked publishing: it is short of memory or disk", ErrorKind.BROKER_BLOCKED)
-            elif not unrefused and (self._held + taken > BACKLOG or self._held_bytes + size > BACKLOG_BYTES):
-                text = f"{self._held} messages wait for RabbitMQ's answer already"
-                refusal = (text, ErrorKind.PUBLISH_BACKLOG)
             else:
-                self._held += taken
-                self._held_bytes += size
-                self._fresh.extend(
-                    Pending(publication, position, report, deadline, extra)
-                    for position, (publication, deadline) in enumerate(zip_longest(publications, deadlines))
-                )
-        if refusal is not None:
-            for position, publication in enumerate(publications):
-                report(position, _error(refusal[0], refusal[1], publication))
-        elif not self._queued:
+                for publication, deadline in zip_longest(publications, deadlines):
+                    size = len(publication.body)
+                    if not unrefused and (self._held >= BACKLOG or self._held_bytes + size > BACKLOG_BYTES):
+                        refusal = (_too_much(self._held, size), ErrorKind.PUBLISH_BACKLOG)
+                        break  # and those behind it with it: they are not to overtake it
+                    self._held += 1
+                    self._held_bytes += size
+                    self._fresh.append(Pending(publication, taken, report, deadline, extra))
+                    taken += 1
+        if taken and not self._queued:
             self._queued = True
             self._loop.submit(self._take)
+        if refusal is not None:
+            for position in range(taken, len(publications)):
+                report(position, _error(refusal[0], refusal[1], publications[position]))
 
     # --- the connection's life ---------------------------------------------------------------------------------
 
@@ -311,7 +319,11 @@ class Publisher:
             return
 
         def look() -> Steps[None]:
-            yield lambda channel, then: channel.exchange_declare(exchange, passive=True, callback=then)
+            try:
+                yield lambda channel, then: channel.exchange_declare(exchange, passive=True, callback=then)
+            except ChannelRefused as refused:
+                if refused.code != 404 or not (yield from self._topology.restore_exchange(exchange)):
+                    raise
 
         def then(_: Any, error: BrokerError | None) -> None:
             if error is None:
@@ -393,8 +405,13 @@ class Publisher:
             refused = ChannelRefused(reason.reply_code, reason.reply_text)
             self._window_bytes = 0
             self._careful = max(0, self._careful - 1)
-            error = refused.translated(f"publish to {alone.publication.exchange!r}")
-            self._settle(alone, _error(str(error), error.kind, alone.publication))
+            exchange = alone.publication.exchange
+            error = refused.translated(f"publish to {exchange!r}")
+            if error.kind is ErrorKind.EXCHANGE_UNKNOWN and exchange in self._topology.exchanges:
+                alone.sent = False  # it went nowhere; on the next channel its exchange is looked for, and restored
+                self._backlog.appendleft(alone)
+            else:
+                self._settle(alone, _error(str(error), error.kind, alone.publication))
         else:
             # One by one, the guilty one shows itself.
             self._careful += len(self._window)

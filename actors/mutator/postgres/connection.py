@@ -35,7 +35,13 @@ HURRIED: Final = 1.0
 
 _DENIED = ("28", "42501", "3D000", "3F000")
 _UNAVAILABLE = ("08", "57P", "53300")
-_ROW_FAULTS = ("22", "23", "54", "P0001")
+_ROW_FAULTS = ("21", "22", "23", "27", "2F", "38", "39", "44", "54", "P0")
+"""Classes of what is wrong with a value, a constraint, or a function that a trigger or a statement calls."""
+_SERVERS_CLASSES: Final = (
+    *("00", "01", "02", "03", "08", "09", "0A", "0B", "0F", "0L", "0P", "0Z", "10", "20", "24", "25", "26", "28"),
+    *("2B", "2D", "34", "3B", "3D", "3F", "40", "42", "53", "55", "57", "58", "72", "F0", "HV", "XX"),
+)
+"""PostgreSQL's other classes (its Appendix A): of the server, of the session, or of the text of a statement."""
 _TRANSIENT = ("40001", "40P01", "55P03")
 
 
@@ -204,8 +210,12 @@ _DENIED_TEXTS = ("password authentication failed", "no password supplied", "no p
 
 
 def is_row_fault(error: psycopg.Error) -> bool:
-    """Whether the server found fault with a value, rather than with itself or with us."""
-    return (error.sqlstate or "").startswith(_ROW_FAULTS)
+    """Whether the server found fault with a value, rather than with itself or with us.
+
+    A class that is none of PostgreSQL's is a user's own (``RAISE … USING ERRCODE``), raised for a value.
+    """
+    state = error.sqlstate
+    return state is not None and (state.startswith(_ROW_FAULTS) or state[:2] not in _SERVERS_CLASSES)
 
 
 def is_transient(error: psycopg.Error) -> bool:

@@ -19,7 +19,7 @@ from ....messages.statements import ReadStatement, Statement, WriteStatement, st
 from ..backend import Attempt, Guard
 from ..plan import check_fence, stale, text_fault
 from .connection import Connection, is_row_fault
-from .writing import HOLD_LOCKS, KNOW_LOCKS, RAISE_TOKENS, marking_doubt
+from .writing import CHECK_NOW, HOLD_LOCKS, KNOW_LOCKS, RAISE_TOKENS, marking_doubt
 
 __all__ = ["read_statement", "write_statements"]
 
@@ -173,7 +173,9 @@ def _one_by_one(db: Connection, batch: _Batch, guard: Guard) -> dict[int, Any]:
             message = batch.messages[place]
             try:
                 with db.transaction():
-                    replies[place] = _noted(_reply(_execute(db, message), message), batch, place)
+                    reply = _noted(_reply(_execute(db, message), message), batch, place)
+                    db.execute(CHECK_NOW)
+                    replies[place] = reply
             except (StorageError, CodecError) as error:
                 outcomes[place] = error
             except psycopg.Error as error:

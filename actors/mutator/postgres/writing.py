@@ -13,7 +13,7 @@ from ..backend import Attempt, Guard, StoreOutcome
 from ..plan import Plan, Row, row_invalid, stale
 from .connection import Connection, is_row_fault
 
-__all__ = ["HOLD_LOCKS", "KNOW_LOCKS", "RAISE_TOKENS", "marking_doubt", "store_plan"]
+__all__ = ["CHECK_NOW", "HOLD_LOCKS", "KNOW_LOCKS", "RAISE_TOKENS", "marking_doubt", "store_plan"]
 
 _TABLE: Final = (
     "INSERT INTO notifs (receiver_info, nid, action_data, actioner_info, action_type, fired_at, is_seen, written_by) "
@@ -47,6 +47,8 @@ RAISE_TOKENS: Final = (
     "WHERE fences.lock = given.lock AND fences.token < given.token"
 )
 
+CHECK_NOW: Final = "SET CONSTRAINTS ALL IMMEDIATE"
+"""Within a savepoint: else what a deferred constraint refuses would fail the commit, and all rows with it."""
 _OURS: Final = "SELECT nid FROM notifs WHERE nid = ANY(%s::text[]) AND written_by = %s"
 
 
@@ -137,7 +139,9 @@ def _divide(
         return set()
     try:
         with db.transaction():  # a savepoint: there is a transaction already
-            return _insert(db, [row for _, row in rows], key)
+            added = _insert(db, [row for _, row in rows], key)
+            db.execute(CHECK_NOW)
+            return added
     except psycopg.Error as error:
         if not is_row_fault(error):
             raise

@@ -8,9 +8,11 @@ from typing import Any, ClassVar
 
 import pytest
 
+from understudy.actors.actor import Actor
 from understudy.actors.broker.actor import Broker
 from understudy.actors.cache.actor import Cache
 from understudy.actors.events import ActorCrashed, ActorRestarted
+from understudy.actors.handlers import handles
 from understudy.actors.mutator.actor import Mutator
 from understudy.messages import (
     ActorError,
@@ -20,12 +22,14 @@ from understudy.messages import (
     CountQueue,
     DeadLetters,
     DeclareQueue,
+    Delivered,
     NotifData,
     ProduceNotif,
     Publish,
     PurgeDeadLetters,
     Refusal,
     ReplayDeadLetters,
+    Subscribe,
 )
 from understudy.supervisors.child import Child
 from understudy.supervisors.supervisor import Supervisor
@@ -117,6 +121,38 @@ def test_poison_ends_among_the_dead_letters_once_each_after_exactly_the_limit(
         assert system.ask(BROKER, ReplayDeadLetters("TestOnion"), timeout=PATIENCE) == len(poison)
         wait_for(lambda: system.ask(MUTATOR, CountNotifs(), timeout=PATIENCE) == total)
         assert system.ask(BROKER, PurgeDeadLetters("TestOnion"), timeout=PATIENCE) == 0
+
+
+class Refuser(Actor):
+    """Takes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.refused = 0
+
+    @handles
+    def take(self, _message: Delivered) -> None:
+        self.refused += 1
+        raise Refusal("never")
+
+
+def test_a_replay_ends_though_another_consumer_refuses_the_letters_again_at_once(amqp_url: str) -> None:
+    """Each that is there when it begins is put back once."""
+    number = 50
+    with ActorSystem("consumes") as consumes, ActorSystem("manages") as manages:
+        broker, manager = (
+            consumes.spawn(Broker, amqp_url, name="broker"),
+            manages.spawn(Broker, amqp_url, name="broker"),
+        )
+        broker.ask(DeclareQueue("q", delivery_limit=0), timeout=PATIENCE)
+        refuser = consumes.spawn(Refuser, name="refuser")
+        broker.ask(Subscribe("q", "refuser", tag="refuses"), timeout=PATIENCE)
+        for each in range(number):
+            broker.ask(Publish("", "q", b"x", message_id=str(each)), timeout=PATIENCE)
+        wait_for(lambda: broker.ask(CountQueue("q"), timeout=PATIENCE).dead == number)
+        assert manager.ask(ReplayDeadLetters("q"), timeout=PATIENCE) == number
+        wait_for(lambda: broker.ask(CountQueue("q"), timeout=PATIENCE).dead == number)
+        assert refuser.proxy().refused.get() == 2 * number
 
 
 def wait_for(true: Any) -> None:

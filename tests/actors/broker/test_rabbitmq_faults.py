@@ -306,6 +306,48 @@ def test_a_consumer_whose_queue_is_deleted_is_told_and_may_begin_again(amqp_url:
         collector.wait_for(["m1"])
 
 
+def test_an_exchange_that_somebody_deleted_is_declared_again_with_its_bindings(amqp_url: str) -> None:
+    """By the next publication to it; one that this client never declared is unknown."""
+    with connected(amqp_url) as broker, connected(amqp_url) as other:
+        broker.declare_exchange(Exchange("events", "topic"))
+        broker.declare_queue(Queue("bound"))
+        broker.bind(Binding("bound", "events", "a.*"))
+        collector = Collector(broker, "bound")
+        outcomes = Outcomes()
+        broker.publish([Publication("events", "a.b", b"", "m0")], outcomes.reporter())
+        outcomes.wait(1)
+
+        def deleting() -> Steps[None]:
+            yield lambda channel, then: channel.exchange_delete("events", callback=then)
+
+        other._operations.perform("delete", deleting)
+        for number in range(1, 4):
+            broker.publish([Publication("events", "a.b", b"", f"m{number}")], outcomes.reporter(number))
+            outcomes.wait(number + 1)
+        assert set(outcomes.kinds.values()) == {"confirmed"}
+        collector.wait_for(["m0", "m1", "m2", "m3"])
+        unknown = Outcomes()
+        broker.publish([Publication("never", "a.b", b"", "m")], unknown.reporter())
+        unknown.wait(1)
+        assert unknown.kinds == {0: "broker.exchange.unknown"}
+
+
+def test_of_a_batch_as_much_is_taken_as_may_wait(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rest is told so, in its order; and one that can never be taken, why."""
+    monkeypatch.setattr(publishing, "BACKLOG_BYTES", 1_000)
+    with connected(amqp_url) as broker:
+        broker.declare_queue(Queue("q"))
+        outcomes = Outcomes()
+        broker.publish(numbered("q", range(15), 100), outcomes.reporter())
+        outcomes.wait(15)
+        assert [outcomes.kinds[place] for place in range(15)] == ["confirmed"] * 10 + ["broker.publish.backlog"] * 5
+        large = Outcomes()
+        broker.publish([Publication("", "q", b"x" * 1_001, "large")], large.reporter())
+        large.wait(1)
+        assert large.kinds == {0: "broker.publish.backlog"}
+        assert "1,001 bytes is more than may wait" in str(large.errors[0])
+
+
 def test_a_channel_closed_without_its_connection_ends_only_its_consumer(amqp_url: str) -> None:
     with connected(amqp_url) as broker:
         broker.declare_queue(Queue("q"))

@@ -95,10 +95,10 @@ def test_headers_that_amqp_cannot_say_are_refused_and_hurt_nobody_else(amqp_url:
 
 def test_a_publish_that_closes_the_channel_fails_alone(private_rabbitmq: Any) -> None:
     """The server says only that something was wrong: it is found by sending what was under way one by one."""
-    with connected(private_rabbitmq.url) as broker:
+    with connected(private_rabbitmq.url) as broker, connected(private_rabbitmq.url) as other:
         broker.declare_queue(Queue("alone"))
-        # Known to be there, and then deleted behind our back.
-        broker.declare_exchange(Exchange("doomed", "fanout"))
+        # Known to be there, and then deleted behind our back; it is another's, so nobody here declares it again.
+        other.declare_exchange(Exchange("doomed", "fanout"))
         first = Outcomes()
         broker.publish([Publication("doomed", "", b"", "0")], first.reporter())
         first.wait(1)

@@ -163,6 +163,17 @@ def test_an_operation_that_fails_does_not_touch_the_others(cache: Any) -> None:
     assert "key 'other': " in str(outcomes[2])
 
 
+@pytest.mark.parametrize("expires", [1e15, 1e300, 1e306, 1.7e308])
+def test_an_expiry_beyond_all_times_is_as_good_as_none(cache: Any, expires: float) -> None:
+    """It is a finite number of seconds, whatever a millisecond's count of it would be."""
+    cache(CacheSet("key", "value", expires=expires))
+    cache(CacheAppend("list", 1, expires=expires))
+    assert cache(CacheExpire("key", expires)) is True
+    cache.clock.now += 1_000
+    assert cache(CacheGet("key")) == "value"
+    assert cache(CacheItems("list")) == [1]
+
+
 @pytest.mark.parametrize("expires", [0, -1, float("inf"), float("nan")])
 def test_an_expiry_that_cannot_be_is_refused(cache: Any, expires: float) -> None:
     assert cache(CacheSet("key", 1, expires=expires)) == "cache.request.invalid"

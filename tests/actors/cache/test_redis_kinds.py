@@ -312,6 +312,8 @@ def test_credentials_may_hold_what_divides_a_url() -> None:
         "redis://user:12?hunter2@host/1",
         "redis://user:12?timeout=1&hunter2@host",
         "redis://user:hunter2?@host",
+        "redis://user:hunter2:6379/0",
+        "redis+cluster://host:7000,user:hunter2:6379",
     ],
 )
 def test_a_url_that_cannot_be_is_refused_without_its_password(url: str) -> None:

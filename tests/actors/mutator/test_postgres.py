@@ -25,6 +25,7 @@ from understudy.messages.errors import ActorError, StorageError, UrlInvalid
 from understudy.messages.lock import Fence
 from understudy.messages.mutator import StoreNotifEvent
 from understudy.messages.notifications import NotifData
+from understudy.messages.statements import WriteStatement, statement
 
 from ...servers.private import PrivatePostgres
 from ...servers.proxy import FaultyProxy
@@ -149,6 +150,82 @@ def test_rows_that_the_server_refuses_fail_alone(db: psycopg.Connection, postgre
     assert outcomes[60] is False
     assert store.count(None) == outcomes.count(True)
     assert "no bad ones" in str(outcomes[bad[0]])
+    store.close()
+
+
+@statement("INSERT INTO child (id, parent) VALUES (%(id)s, %(parent)s)")
+class AddChild(WriteStatement[int]):
+    id: int
+    parent: int
+
+
+@statement("INSERT INTO above_nought (id) VALUES (%(id)s)")
+class AddAboveNought(WriteStatement[int]):
+    id: int
+
+
+@statement("SELECT strict(%(id)s)")
+class AskStrictly(WriteStatement[int | None]):
+    id: int
+
+
+@statement("SELECT custom(%(id)s)")
+class AskCustom(WriteStatement[int | None]):
+    id: int
+
+
+ONES_OWN = """
+CREATE TABLE parent (id INT PRIMARY KEY);
+INSERT INTO parent VALUES (1);
+CREATE TABLE child (id INT PRIMARY KEY, parent INT REFERENCES parent DEFERRABLE INITIALLY DEFERRED);
+CREATE TABLE t (id INT);
+CREATE VIEW above_nought AS SELECT * FROM t WHERE id > 0 WITH CHECK OPTION;
+CREATE FUNCTION strict(i INT) RETURNS INT LANGUAGE plpgsql AS
+$$ DECLARE r INT; BEGIN IF i < 0 THEN SELECT id INTO STRICT r FROM parent WHERE id = i; END IF; RETURN i; END $$;
+CREATE FUNCTION custom(i INT) RETURNS INT LANGUAGE plpgsql AS
+$$ BEGIN IF i < 0 THEN RAISE EXCEPTION 'not below' USING ERRCODE = 'ZX001'; END IF; RETURN i; END $$;
+"""
+BAD_AMONG_GOOD: dict[str, list[WriteStatement[Any]]] = {
+    "a deferred constraint": [AddChild(1, 1), AddChild(2, 99), AddChild(3, 1)],
+    "a view's check": [AddAboveNought(1), AddAboveNought(-2), AddAboveNought(3)],
+    "a function that finds nothing": [AskStrictly(1), AskStrictly(-2), AskStrictly(3)],
+    "an error code of the user's": [AskCustom(1), AskCustom(-2), AskCustom(3)],
+}
+
+
+@pytest.mark.parametrize("what", BAD_AMONG_GOOD)
+def test_a_statement_that_anything_of_the_users_refuses_fails_alone(
+    db: psycopg.Connection, postgres_url: str, what: str
+) -> None:
+    """Whatever its code; and trying it again would not help."""
+    db.execute(ONES_OWN)
+    store = PostgresStore(postgres_url)
+    first, refused, last = store.write(BAD_AMONG_GOOD[what], lambda: None, Attempt())
+    assert not isinstance(first, Exception)
+    assert not isinstance(last, Exception)
+    assert isinstance(refused, StorageError)
+    assert refused.kind == "storage.row.invalid"
+    assert not refused.response.retryable
+    store.close()
+
+
+@pytest.mark.parametrize("deferred", [False, True])
+def test_a_notification_that_a_users_code_or_a_deferred_constraint_refuses_fails_alone(
+    db: psycopg.Connection, postgres_url: str, make_notif: Make, deferred: bool
+) -> None:
+    store = PostgresStore(postgres_url)
+    db.execute(
+        "CREATE FUNCTION picky() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN "
+        "IF NEW.nid = 'bad' THEN RAISE EXCEPTION 'no' USING ERRCODE = 'ZX001'; END IF; RETURN NEW; END $$"
+    )
+    kind = "CONSTRAINT TRIGGER picky AFTER" if deferred else "TRIGGER picky BEFORE"
+    when = "DEFERRABLE INITIALLY DEFERRED" if deferred else ""
+    db.execute(f"CREATE {kind} INSERT ON notifs {when} FOR EACH ROW EXECUTE FUNCTION picky()".encode())
+    good, bad, other = store.store(events(make_notif, "a", "bad", "c"), lambda: None)
+    assert (good, other) == (True, True)
+    assert isinstance(bad, StorageError)
+    assert bad.kind == "storage.row.invalid"
+    assert store.count(None) == 2
     store.close()
 
 
