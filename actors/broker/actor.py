@@ -10,14 +10,12 @@ from typing import Any, ClassVar, TypeAlias
 from ...messages.broker import (
     BindQueue,
     CountQueue,
-    DeadLetter,
     DeadLetters,
     DeclareExchange,
     DeclareQueue,
     Publish,
     Published,
     PurgeDeadLetters,
-    QueueCounts,
     ReplayDeadLetters,
     RpcReply,
     SendRpcMessage,
@@ -37,6 +35,7 @@ from ...messages.notifications import (
 )
 from ..embedded import Embedded
 from ..handlers import handles, handles_batch
+from ..launching import launch
 from ..ref import ActorRef
 from ..request import Request
 from ..service import ServiceActor
@@ -66,6 +65,14 @@ Consumer: TypeAlias = ConsumeNotif | Subscribe
 
 class Written(Message[None]):
     """A notification was encoded, or could not be."""
+
+    by: Any
+    request: Any
+    outcome: Any
+
+
+class Managed(Message[None]):
+    """What was asked about a queue is known."""
 
     by: Any
     request: Any
@@ -410,28 +417,36 @@ class Broker(ServiceActor[BrokerBackend]):
     # --- looking after it --------------------------------------------------------------------------------------
 
     @handles
-    def count_queue(self, message: CountQueue) -> QueueCounts:
+    def count_queue(self, message: CountQueue) -> None:
         """Count a queue's messages."""
-        self._check(message)
-        return self._backend.counts(message.queue)
+        self._manage(message, partial(self._backend.counts, message.queue))
 
     @handles
-    def dead_letters(self, message: DeadLetters) -> list[DeadLetter]:
+    def dead_letters(self, message: DeadLetters) -> None:
         """List the oldest dead letters of a queue."""
-        self._check(message)
-        return self._backend.dead_letters(message.queue, message.limit)
+        self._manage(message, partial(self._backend.dead_letters, message.queue, message.limit))
 
     @handles
-    def replay(self, message: ReplayDeadLetters) -> int:
+    def replay(self, message: ReplayDeadLetters) -> None:
         """Put dead letters back; how many."""
-        self._check(message)
-        return self._backend.replay_dead_letters(message.queue, message.message_ids)
+        self._manage(message, partial(self._backend.replay_dead_letters, message.queue, message.message_ids))
 
     @handles
-    def purge(self, message: PurgeDeadLetters) -> int:
+    def purge(self, message: PurgeDeadLetters) -> None:
         """Delete dead letters; how many."""
+        self._manage(message, partial(self._backend.purge_dead_letters, message.queue, message.message_ids))
+
+    def _manage(self, message: Message[Any], work: Callable[[], Any]) -> None:
+        """Do in the background what may take long: publishing and consuming go on meanwhile."""
         self._check(message)
-        return self._backend.purge_dead_letters(message.queue, message.message_ids)
+        request = self.defer_reply()
+        self.in_background(work, partial(Managed, self, request), request.deadline)
+
+    @handles
+    def managed(self, message: Managed) -> None:
+        """Answer who asked about a queue."""
+        if message.by is self:
+            self._answer(message.request, message.outcome)
 
     def _check(self, message: Message[Any]) -> None:
         """Refuse a request that was made with a value of a wrong type: only what comes by wire was checked before."""
@@ -457,8 +472,16 @@ class Broker(ServiceActor[BrokerBackend]):
         """Have a message handled in a while."""
         self.after(seconds, message)
 
-    def in_background(self, work: Callable[[], Any], then: Callable[[Any], Message[None]]) -> None:
-        """Do work in the background, then have the message handled that `then` makes of its result or error."""
+    def in_background(
+        self, work: Callable[[], Any], then: Callable[[Any], Message[None]], deadline: float | None = None
+    ) -> None:
+        """Do work in the background, then have the message handled that `then` makes of its result or error.
+
+        Args:
+            work: what to do.
+            then: makes the message.
+            deadline: of the request that it is done for, in seconds of the system's clock.
+        """
 
         def do() -> None:
             try:
@@ -467,7 +490,7 @@ class Broker(ServiceActor[BrokerBackend]):
                 outcome = error
             self._post(then(outcome))
 
-        self.spawn(do)
+        launch(self._cell.runtime, self, do, deadline=deadline)
 
     # --- those who are gone ------------------------------------------------------------------------------------
 

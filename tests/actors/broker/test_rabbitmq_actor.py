@@ -1,5 +1,6 @@
 """The broker actor on RabbitMQ: poison, outages, and what callers and the tree see of them."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 
 from understudy.actors.actor import Actor
 from understudy.actors.broker.actor import Broker
+from understudy.actors.broker.rabbitmq.backend import RabbitBroker
 from understudy.actors.cache.actor import Cache
 from understudy.actors.events import ActorCrashed, ActorRestarted
 from understudy.actors.handlers import handles
@@ -153,6 +155,29 @@ def test_a_replay_ends_though_another_consumer_refuses_the_letters_again_at_once
         assert manager.ask(ReplayDeadLetters("q"), timeout=PATIENCE) == number
         wait_for(lambda: broker.ask(CountQueue("q"), timeout=PATIENCE).dead == number)
         assert refuser.proxy().refused.get() == 2 * number
+
+
+def test_publishing_goes_on_while_dead_letters_are_put_back(amqp_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However long that takes."""
+    begun, go_on = threading.Event(), threading.Event()
+    replay = RabbitBroker.replay_dead_letters
+
+    def slowly(backend: RabbitBroker, *arguments: Any) -> int:
+        begun.set()
+        assert go_on.wait(PATIENCE)
+        return replay(backend, *arguments)
+
+    monkeypatch.setattr(RabbitBroker, "replay_dead_letters", slowly)
+    with ActorSystem("manages") as system:
+        broker = system.spawn(Broker, amqp_url, name="broker")
+        broker.ask(DeclareQueue("q"), timeout=PATIENCE)
+        replayed = broker.ask(ReplayDeadLetters("q"), block=False, timeout=PATIENCE)
+        assert begun.wait(PATIENCE)
+        broker.ask(Publish("", "q", b""), timeout=PATIENCE)
+        assert broker.ask(CountQueue("q"), timeout=PATIENCE).ready == 1
+        assert not replayed.done
+        go_on.set()
+        assert replayed.get(timeout=PATIENCE) == 0
 
 
 def wait_for(true: Any) -> None:
