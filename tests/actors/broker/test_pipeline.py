@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from understudy.actors.actor import Actor
 from understudy.actors.broker.actor import Broker
 from understudy.actors.cache.actor import Cache
+from understudy.actors.cache.memory import MemoryCache
 from understudy.actors.events import ActorCrashed, DeadLetter
 from understudy.actors.handlers import handles
 from understudy.actors.mailbox import Mailbox
@@ -23,6 +24,7 @@ from understudy.messages import (
     AllNotifs,
     BrokerError,
     CacheAppend,
+    CacheError,
     CacheItems,
     CacheRemaining,
     CacheSet,
@@ -535,6 +537,31 @@ def test_an_actor_that_stays_away_makes_dead_letters_in_the_end() -> None:
         assert line.ask(BROKER, ReplayDeadLetters(QUEUE)) == 1
         line.settle()
         assert line.stored() == line.cached() == ["a"]
+
+
+@pytest.mark.parametrize("prefetch", [1, 100])
+def test_an_outage_of_minutes_makes_no_dead_letters(prefetch: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However few are in hand at once: it is no delivery's fault, and each is done when it is over."""
+    away = True
+    run = MemoryCache.run
+
+    def unavailable(cache: MemoryCache, operations: Any, timeout: float | None = None) -> Any:
+        if away:
+            return [CacheError("it is away", kind=ErrorKind.CACHE_UNAVAILABLE) for _ in operations]
+        return run(cache, operations, timeout)
+
+    monkeypatch.setattr(MemoryCache, "run", unavailable)
+    ids = [str(number) for number in range(20)]
+    with pipeline() as line:
+        line.consume(prefetch=prefetch, delivery_limit=2)
+        line.publish(*ids)
+        line.simulation.run_until_idle()
+        line.simulation.advance(800)
+        assert line.counts().dead == 0
+        away = False
+        line.settle()
+        assert line.counts() == IDLE
+        assert sorted(line.stored()) == sorted(line.cached()) == sorted(ids)
 
 
 def test_a_consumer_that_the_broker_ends_is_started_again(line: Pipeline) -> None:
