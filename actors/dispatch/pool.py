@@ -39,8 +39,11 @@ KEEP_ALIVE = 5.0
 LOOK_EVERY = 0.005
 """Seconds between two looks at a busy pool."""
 
-LATE_LOOKS = 10
-"""How many late looks in a row without anything taken up mean that the workers are stuck."""
+BUSY = 0.5
+"""How much of the time between two looks the process computes if the interpreter may have been taken all along."""
+
+BUSY_LOOKS = 10
+"""How many busy looks in a row without anything taken up mean that the workers are stuck."""
 
 STUCK_SPARES = 64
 """How many workers the lookout may add for handlers that block without saying so."""
@@ -261,10 +264,11 @@ class PoolDispatcher:
                 self._lookout_wake.clear()
                 if not self._ready and not self._stopping:
                     self._lookout_wake.wait(1.0)
-            before = time.perf_counter()
+            before, computed = time.perf_counter(), time.process_time()
             time.sleep(LOOK_EVERY)
-            late = time.perf_counter() - before > LOOK_EVERY + sys.getswitchinterval() / 2
-            if progress.is_missing(waiting=bool(self._ready), taken=self._taken, late=late):
+            took, computed = time.perf_counter() - before, time.process_time() - computed
+            waiting, busy = bool(self._ready), was_busy(took, computed)
+            if progress.is_missing(waiting=waiting, taken=self._taken, busy=busy):
                 with self._change:
                     idle = self._idle.pop() if self._idle else None
                 if idle is not None:
@@ -274,34 +278,45 @@ class PoolDispatcher:
                         self._start_worker()
 
 
+def was_busy(took: float, computed: float) -> bool:
+    """Whether the interpreter may have been taken during a look that took so long (seconds).
+
+    Args:
+        took: by the clock; late means that the lookout itself had to wait for its turn.
+        computed: by all threads of the process. The lookout can be lucky, and get its turn in time where the workers do
+            not; but then the one that had it before computed.
+    """
+    return took > LOOK_EVERY + sys.getswitchinterval() / 2 or computed > took * BUSY
+
+
 class Progress:
     """Tells workers that are stuck from workers that only wait for their turn at the interpreter.
 
-    A lookout that woke in time found the interpreter free: whoever could run was running, so workers that took
-    nothing up are stuck. One that woke late had to wait itself, for a sender in a loop or a collection of garbage,
-    and so have the workers. Only if it comes to that again and again, and they never do, are they stuck.
+    A look that came in time while the process hardly computed found the interpreter free: whoever could run was
+    running, so workers that took nothing up are stuck. Otherwise a sender in a loop or a collection of garbage may
+    have kept them waiting. Only if it comes to that again and again, and they never get on, are they stuck.
     """
 
-    __slots__ = ("_late_looks", "_seen")
+    __slots__ = ("_busy_looks", "_seen")
 
     def __init__(self) -> None:
         self._seen = -1
-        self._late_looks = 0
+        self._busy_looks = 0
 
-    def is_missing(self, *, waiting: bool, taken: int, late: bool) -> bool:
+    def is_missing(self, *, waiting: bool, taken: int, busy: bool) -> bool:
         """Whether a worker is to be added.
 
         Args:
             waiting: whether any actor waits for a worker.
             taken: how many were taken up so far.
-            late: whether this look came later than it should have.
+            busy: whether the interpreter was taken since the last look, or may have been.
         """
         if not waiting or taken != self._seen:
             self._seen = taken
-            self._late_looks = 0
+            self._busy_looks = 0
             return False
-        if late and self._late_looks + 1 < LATE_LOOKS:
-            self._late_looks += 1
+        if busy and self._busy_looks + 1 < BUSY_LOOKS:
+            self._busy_looks += 1
             return False
-        self._late_looks = 0
+        self._busy_looks = 0
         return True

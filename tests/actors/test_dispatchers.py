@@ -12,7 +12,7 @@ import pytest
 
 from understudy import Actor, ActorRef, ActorSystem, Message, handles
 from understudy.actors.dispatch import pool
-from understudy.actors.dispatch.pool import LATE_LOOKS, PoolDispatcher, Progress
+from understudy.actors.dispatch.pool import BUSY_LOOKS, LOOK_EVERY, PoolDispatcher, Progress, was_busy
 from understudy.messages.errors import DispatcherExhausted, HandlerFailed
 
 from .core_stage import PATIENCE, Await, Do, LoopPlayer, Note, Player, ThreadPlayer, in_thread, seen, stuck, wait
@@ -394,31 +394,39 @@ def test_an_interrupt_in_an_actor_without_a_supervisor_stops_all_of_those(
         wait(other.actor_stopped)
 
 
-def looks(*, taken: list[int], late: bool, waiting: bool = True) -> list[bool]:
+def looks(*, taken: list[int], busy: bool, waiting: bool = True) -> list[bool]:
     """What the lookout of a pool decides at each look."""
     progress = Progress()
-    return [progress.is_missing(waiting=waiting, taken=number, late=late) for number in taken]
+    return [progress.is_missing(waiting=waiting, taken=number, busy=busy) for number in taken]
+
+
+def test_the_interpreter_was_free_if_the_lookout_came_in_time_and_little_was_computed() -> None:
+    """In time alone may be luck: with a sender in a loop, spares were added to a pool that had no use for them."""
+    assert not was_busy(LOOK_EVERY, 0.0)
+    assert not was_busy(LOOK_EVERY * 1.1, LOOK_EVERY * 0.2)
+    assert was_busy(LOOK_EVERY, LOOK_EVERY), "somebody computed all the time"
+    assert was_busy(LOOK_EVERY * 3, 0.0), "the lookout itself waited"
 
 
 def test_workers_that_take_nothing_up_though_they_could_run_are_stuck() -> None:
-    """At every look that comes in time, after the first."""
-    assert looks(taken=[3, 3, 3, 4, 4], late=False) == [False, True, True, False, True]
+    """At every look that comes in time and finds the interpreter free, after the first."""
+    assert looks(taken=[3, 3, 3, 4, 4], busy=False) == [False, True, True, False, True]
 
 
 def test_workers_that_wait_for_the_interpreter_as_the_lookout_does_are_not_stuck() -> None:
     """A sender in a loop holds it, or a collection of garbage: another thread would wait for it, too."""
-    assert not any(looks(taken=[number // (LATE_LOOKS - 1) for number in range(1_000)], late=True))
+    assert not any(looks(taken=[number // (BUSY_LOOKS - 1) for number in range(1_000)], busy=True))
 
 
 def test_workers_that_never_get_on_are_stuck_however_busy_the_interpreter_is() -> None:
     """As when handlers compute without end: then somebody else must have a chance."""
-    decisions = looks(taken=[7] * (2 * LATE_LOOKS + 1), late=True)
+    decisions = looks(taken=[7] * (2 * BUSY_LOOKS + 1), busy=True)
     assert decisions.count(True) == 2
-    assert decisions[LATE_LOOKS]
+    assert decisions[BUSY_LOOKS]
     assert decisions[-1]
 
 
 def test_workers_without_anything_to_take_up_are_not_stuck() -> None:
     """However long that lasts."""
-    for late in (True, False):
-        assert not any(looks(taken=[7] * 100, late=late, waiting=False))
+    for busy in (True, False):
+        assert not any(looks(taken=[7] * 100, busy=busy, waiting=False))
