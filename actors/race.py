@@ -180,7 +180,7 @@ class _Race:
 
     def _give_outcome(self, winner: _Entrant | None) -> None:
         if winner is not None:
-            self._outcome.try_set(winner.result.get(timeout=0))
+            self._outcome.try_set(winner.result.get(timeout=0.0))
         elif not self._outcome.done:
             self._outcome.try_fail(_with_notes(self._errors[0], self._errors[1:]))
 

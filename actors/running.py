@@ -151,7 +151,7 @@ def assist(cell: Cell, request: Request[Any], here: execution.Party | None) -> A
             raise  # a Ctrl-C is the asking program's, whoever's handler it ran into
         if not request.reply_to.done:  # it was killed while there was nothing yet that could be answered
             raise handler_failed(cell, message, ActorKilled()) from None
-        return request.reply_to.get(timeout=0)
+        return request.reply_to.get(timeout=0.0)
     finally:
         execution.current.reset(previous)
         if here is not None:
@@ -188,7 +188,7 @@ def await_reply(cell: Cell, request: Request[Any], future: Future[Any]) -> Any:
             raise
         if given_up:
             raise not_answered(cell, timeout, type(request.message).__name__, request.deadline) from None
-        return future.get(timeout=0)  # it came at the last moment, or is this very error
+        return future.get(timeout=0.0)  # it came at the last moment, or is this very error
 
 
 def leave(cell: Cell, actor: Any) -> None:

@@ -20,7 +20,7 @@ PARTS = ("broker", "mutator", "cache", "lock")
 def main() -> int:
     """Run the measurements and print them."""
     parser = argparse.ArgumentParser(prog="make bench-services", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--rounds", type=int, default=3, help="how often each side is measured (%(default)s)")
+    parser.add_argument("--rounds", type=int, default=5, help="how often each side is measured (%(default)s)")
     parser.add_argument("--only", choices=PARTS, help="only this part")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures there, too")
     options = parser.parse_args()

@@ -123,6 +123,7 @@ class Broker(ServiceActor[BrokerBackend]):
     def __init__(self, url: str | None = None, *, mutator: str = "mutator", cache: str = "cache") -> None:
         super().__init__(url)
         self._mutator, self._cache = mutator, cache
+        self._path = ""
         self._declared: set[Exchange] = set()
         self._running: dict[str, Consumption] = {}
         self._consumers: dict[str, Consumer] = {}
@@ -135,6 +136,7 @@ class Broker(ServiceActor[BrokerBackend]):
     def on_start(self) -> None:
         """Open the connection, and start the consumers again that an earlier incarnation had."""
         super().on_start()
+        self._path = self._cell.path  # it does not change, and is put together each time
         self._consumers = self._handed_on("consumers", dict[str, Consumer])
         self._live = self._handed_on("live subscribers", dict[str, str | None])
         for consumer in list(self._consumers.values()):
@@ -462,7 +464,7 @@ class Broker(ServiceActor[BrokerBackend]):
         Raises:
             UnknownActor: there is neither.
         """
-        return self._cell.runtime.directory.near(self._cell.path, path)
+        return self._cell.runtime.directory.near(self._path, path)
 
     def post(self, message: Message[None]) -> None:
         """Have a message handled by this incarnation. Any thread may."""

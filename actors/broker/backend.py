@@ -15,7 +15,7 @@ import msgspec
 
 from ...messages.broker import DeadLetter, HeaderValue, QueueCounts
 from ...messages.errors import BrokerError, ErrorKind
-from .topology import Binding, Exchange, Queue, check_name
+from .topology import Binding, Exchange, Queue, are_short, check_name
 
 
 class Publication(msgspec.Struct, frozen=True):
@@ -44,6 +44,8 @@ class Publication(msgspec.Struct, frozen=True):
     correlation_id: str = ""
 
     def __post_init__(self) -> None:
+        if are_short(self.exchange, self.routing_key, self.message_id, self.reply_to, self.correlation_id):
+            return
         check_name("exchange", self.exchange)
         check_name("routing_key", self.routing_key)
         check_name("message_id", self.message_id)

@@ -182,7 +182,7 @@ class Consumption:
         """Take note of a step's outcome; after the last one, settle the delivery or try again."""
         job.running -= 1
         try:
-            value = future.get(timeout=0)
+            value = future.get(timeout=0.0)
             if isinstance(value, RpcReply) and job.delivery.publication.reply_to:
                 job.reply = value
             job.left = [each for each in job.left if each is not step]

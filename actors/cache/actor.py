@@ -186,7 +186,7 @@ class Cache(ServiceActor[CacheBackend]):
 
         def settled() -> None:
             try:
-                self._post(Made(flight, future.get(timeout=0), None))
+                self._post(Made(flight, future.get(timeout=0.0), None))
             except AskTimeout as error:
                 self._post(Made(flight, None, _too_late(wanted, error) if clock() >= until else error))
             except Exception as error:

@@ -210,7 +210,7 @@ class ErrorLog(Actor):
             return  # counted when its incarnation was followed by this one
         self._tally.waiting -= 1
         try:
-            message.future.get(timeout=0)
+            message.future.get(timeout=0.0)
         except Exception as error:
             self._tally.unpublished += 1
             self._last = error
