@@ -11,7 +11,6 @@ import os
 import random
 import threading
 import time
-import uuid
 import weakref
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, cast
@@ -23,6 +22,7 @@ from .dispatch.thread import ThreadDispatcher
 from .embedded import Embedded
 from .events import EventStream
 from .forking import in_forks, renewed_in_forks
+from .ids import new_uuid
 from .timers import ThreadTimers, Timer, TimerService
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ class Runtime:
             self.timers = ThreadTimers(time.monotonic, name)
             self.random = random.Random()
             self.new_urn = _new_urn
-            self.new_id = _new_id
+            self.new_id = new_uuid
             self._dispatchers = {
                 "pool": PoolDispatcher(name, pool_size),
                 "thread": ThreadDispatcher(name),
@@ -195,12 +195,8 @@ class Runtime:
         )
 
 
-def _new_id() -> str:
-    return str(uuid.uuid4())
-
-
 def _new_urn() -> str:
-    return uuid.uuid4().urn
+    return f"urn:uuid:{new_uuid()}"
 
 
 class _Forked:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import math
-import uuid
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
@@ -24,11 +23,13 @@ from ...messages.tasks import (
     TaskOptions,
     TaskPayload,
 )
+from ..ids import new_uuid
 from .following import FOLLOWING, MAX_STEPS, OURS, FollowUp, Previous, headers_with, step_of, with_previous
 
 __all__ = ["NewTask", "check_name", "new_task", "once_key", "plan", "seconds_of", "unique_key"]
 
 _NAMES: Final = frozenset(TaskOptions.__annotations__)
+_FOLLOWING: Final = frozenset(FOLLOWING)
 MAX_RETRY_LIMIT: Final = 2**31 - 1
 MIN_UNIQUE: Final = 1.0
 MAX_SECONDS: Final = 2.0**53
@@ -90,12 +91,12 @@ def _plan(
 ) -> tuple[NewTask, dict[str, FollowUp], float]:
     """The task, what follows it, and for how long it is to wait."""
     task_type, body, given = _content(payload)
-    if not isinstance(options, Mapping):
+    if type(options) is not dict and not isinstance(options, Mapping):  # the latter takes its time
         raise _invalid("options", options, "give a mapping of options to values")
     given.update(options)
     _refuse_unknown(given)
     queue = check_name("queue", given.get("queue", DEFAULT_QUEUE))
-    task_id = check_name("task_id", given["task_id"]) if "task_id" in given else str(uuid.uuid4())
+    task_id = check_name("task_id", given["task_id"]) if "task_id" in given else new_uuid()
     timeout = _duration("timeout", given)
     deadline = _instant("deadline", given)
     unique_for = _duration("unique", given)
@@ -103,7 +104,7 @@ def _plan(
         raise _invalid("unique", given["unique"], "give at least one second")
     message = TaskMessage(
         type=task_type,
-        payload=bytes(body),
+        payload=body if type(body) is bytes else bytes(body),
         id=task_id,
         queue=queue,
         max_retry=_max_retry(given.get("max_retry", DEFAULT_MAX_RETRY)),
@@ -114,7 +115,9 @@ def _plan(
         group_key=check_name("group", given["group"]) if "group" in given else "",
         headers=_headers(given["headers"]) if "headers" in given else {},
     )
-    then = {when: _follow_up(when, given[when], steps) for when in FOLLOWING if given.get(when) is not None}
+    then: dict[str, FollowUp] = {}
+    if not _FOLLOWING.isdisjoint(given):
+        then = {when: _follow_up(when, given[when], steps) for when in FOLLOWING if given.get(when) is not None}
     if then and message.group_key:
         raise _invalid("group", message.group_key, "nothing can follow one task of a group")
     process_at = _process_at(given, now)
@@ -156,10 +159,11 @@ def check_name(option: str, value: object) -> str:
 
 
 def _is_utf8(text: str) -> bool:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
+    if not text.isascii():
+        try:
+            text.encode()
+        except UnicodeEncodeError:
+            return False
     return True
 
 

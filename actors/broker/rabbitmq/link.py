@@ -80,7 +80,7 @@ class CorkedConnection(SelectConnection):  # type: ignore[misc]  # pika ships no
     def _begin_intake(self) -> Intake:
         if self._intake is None:
             self._intake = Intake(super()._on_data_available)  # pyright: ignore[reportAttributeAccessIssue]
-            transport = getattr(self, "_transport", None)
+            transport: Any = getattr(self, "_transport", None)
             if hasattr(transport, "_MAX_RECV_BYTES"):
                 transport._MAX_RECV_BYTES = READ_AT_ONCE
         return self._intake

@@ -32,11 +32,11 @@ def planned(task: NewTask, place: int, now: float) -> tuple[Any, ...]:
         lock_seconds = task.unique_for + max(0.0, task.process_at - now)
         lock = (message.unique_key, max(1, round(lock_seconds * 1000)))
     return (
-        place,
-        message.id,
+        b"%d" % place,
+        message.id.encode(),
         write_task(message),
-        _NAMES[state],
-        score,
+        b"pending" if state is TaskState.PENDING else _NAMES[state],  # an enum's hash takes its time
+        score or b"0",
         *lock,
         message.group_key or b"",
         round(task.once_for * 1000) if task.once_for else b"0",

@@ -53,13 +53,13 @@ class RedisAttempts(RedisConnection):
     def _store(self, tasks: list[NewTask], now: float, until: float | None) -> str:
         names = list(dict.fromkeys(task.message.queue for task in tasks))
         places = {name: place for place, name in enumerate(names, 1)}
-        arguments: list[Any] = [int(now * 1e9)]
+        arguments: list[Any] = [int(now * 1e9), b"" if self._link.clustered else keys.QUEUES]
+        if self._link.clustered:
+            self._registration(names, now)
         for task in tasks:
             arguments += planned(task, places[task.message.queue], now)
         prefixes = list(map(keys.of_queue, names))
-        codes: bytes = self._run_once(
-            lua.ENQUEUE, prefixes, *arguments, first=self._registration(names, now), until=until
-        )
+        codes: bytes = self._run_once(lua.ENQUEUE, prefixes, *arguments, until=until)
         return codes.decode()
 
     def _registration(self, names: Sequence[str], now: float) -> list[tuple[bytes, ...]]:

@@ -11,10 +11,13 @@ __all__ = ["DEQUEUE", "ENQUEUE", "EXPIRED", "EXTEND", "FINISH", "FORWARD", "SWEE
 
 ENQUEUE: Final[Script] = once(
     """
--- ns, then for each: place, and what `store` takes
+-- ns, the set of queues or '' where that is in another slot, then for each: place, and what `store` takes
 if told then return told end
+if ARGV[3] ~= '' then
+  for place = 2, #KEYS do call('SADD', ARGV[3], KEYS[place]:sub(8, -3)) end -- asynq:{queue}:
+end
 local codes = {}
-for at = 3, #ARGV, 9 do codes[#codes + 1] = store(KEYS[1 + ARGV[at]], at + 1, ARGV[2]) end
+for at = 4, #ARGV, 9 do codes[#codes + 1] = store(KEYS[1 + ARGV[at]], at + 1, ARGV[2]) end
 wake()
 return remember(table.concat(codes))
 """,

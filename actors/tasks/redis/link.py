@@ -98,7 +98,6 @@ class RedisConnection:
         script: Script,
         prefixes: Sequence[bytes],
         *arguments: Any,
-        first: Sequence[Command] = (),
         until: float | None = None,
     ) -> Any:
         """Run a `once` script on queues of one slot.
@@ -107,10 +106,9 @@ class RedisConnection:
             script: what to run.
             prefixes: of the queues.
             arguments: what it takes beside the number of the call.
-            first: what is sent before it, where there are no slots.
             until: see `_send`.
         """
-        return self._send([*first, self._once(script, prefixes, *arguments)], prefixes[0], until)[-1]
+        return self._send([self._once(script, prefixes, *arguments)], prefixes[0], until)[0]
 
     def _once(self, script: Script, prefixes: Sequence[bytes], *arguments: Any, line: bytes = b"") -> Command:
         """The command that runs a `once` script; of those that are sent at once, each has a line of its own."""

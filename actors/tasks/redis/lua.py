@@ -135,11 +135,12 @@ _STORE: Final = """
 local function store(p, at, ns)
   local id, msg, state, score = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
   local lock, ttl, group, once = ARGV[at + 4], ARGV[at + 5], ARGV[at + 6], ARGV[at + 7]
-  local key, taken = task(p, id), 'understudy' .. p:sub(6) .. 'once:' .. id
+  local key, taken = task(p, id)
+  if once ~= '0' then taken = 'understudy' .. p:sub(6) .. 'once:' .. id end
   if lock ~= '' and call('EXISTS', lock) == 1 then return 'd' end
-  if call('EXISTS', key) == 1 or (once ~= '0' and call('EXISTS', taken) == 1) then return 'c' end
+  if call('EXISTS', key) == 1 or (taken and call('EXISTS', taken) == 1) then return 'c' end
   if lock ~= '' then call('SET', lock, id, 'PX', ttl) end
-  if once ~= '0' then call('SET', taken, id, 'PX', once) end
+  if taken then call('SET', taken, id, 'PX', once) end
   if state == 'aggregating' then
     call('HSET', key, 'msg', msg, 'state', state, 'group', group)
     call('ZADD', p .. 'g:' .. group, score, id)

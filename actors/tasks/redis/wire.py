@@ -34,26 +34,37 @@ NEVER: Final = -62_135_596_800
 
 def write_task(message: TaskMessage) -> bytes:
     """The record of a task; the same bytes for the same task."""
-    record = records.TaskMessage(
-        type=message.type,
-        payload=message.payload,
-        id=message.id,
-        queue=message.queue,
-        retry=message.max_retry,
-        retried=message.retried,
-        error_msg=_text(message.error_msg),
-        timeout=message.timeout,
-        deadline=message.deadline,
-        unique_key=message.unique_key,
-        last_failed_at=message.last_failed_at,
-        retention=message.retention,
-        completed_at=message.completed_at,
-        group_key=message.group_key,
-    )
-    if message.headers:
-        record.headers.update(message.headers)
-    blob: bytes = record.SerializeToString(deterministic=True)
-    return blob
+    # One field at a time, and none that says nothing: half the time that naming all of them takes.
+    record = records.TaskMessage()
+    record.type = message.type
+    record.payload = message.payload
+    record.id = message.id
+    record.queue = message.queue
+    record.retry = message.max_retry
+    record.timeout = message.timeout
+    for name in _SELDOM:
+        value = getattr(message, name)
+        if value:
+            setattr(record, name, value)
+    if message.error_msg:
+        record.error_msg = _text(message.error_msg)
+    if not message.headers:
+        plain: bytes = record.SerializeToString()
+        return plain
+    record.headers.update(message.headers)
+    return _bytes(record)
+
+
+_SELDOM: Final = (
+    "retried",
+    "deadline",
+    "unique_key",
+    "last_failed_at",
+    "retention",
+    "completed_at",
+    "group_key",
+)
+"""Fields that most tasks have nothing in."""
 
 
 def read_task(blob: bytes | None, queue: str, task_id: str) -> TaskMessage | None:
