@@ -92,7 +92,8 @@ class ActorCrashed(Event, frozen=True, kw_only=True):
     """An exception escaped a handler (or ``on_stop``, ``on_failure``) and ended the incarnation.
 
     ``traceback`` is the formatted traceback, ``message_type`` the type's name of the message that was
-    being handled, empty if none was.
+    being handled, empty if none was. ``message_id`` is what the asker's error response has as well; empty if nobody
+    asked.
     """
 
     level: ClassVar[int] = logging.ERROR
@@ -101,6 +102,7 @@ class ActorCrashed(Event, frozen=True, kw_only=True):
     error: BaseException
     traceback: str
     message_type: str
+    message_id: str = ""
 
     def text(self) -> str:
         """What happened, as one line."""

@@ -318,11 +318,15 @@ NO_MESSAGE = object()
 
 def crashed(cell: Cell, actor: Any, item: Any, error: BaseException) -> None:
     """An exception escaped a handler of a supervised actor: answer the asker and end the incarnation."""
-    message: Any = None
+    message, message_id = None, ""
     if item is not NO_MESSAGE:
         message = item.message if type(item) is Request else item
-        cell.bury(item, "crashed", handler_failed(cell, message, error))
-    _report_crash(cell, error, message)
+        failed = handler_failed(cell, message, error)
+        if type(item) is Request:
+            failed.note_message(type(message).__name__, cell.runtime.new_id)
+            message_id = failed.message_id  # made before the asker has it: what is logged has the same
+        cell.bury(item, "crashed", failed)
+    _report_crash(cell, error, message, message_id)
     end_now(cell, actor, ExitReason.of(error), error)
 
 
@@ -542,7 +546,7 @@ def _failure_hook(cell: Cell, actor: Any, error: BaseException) -> Callable[[], 
     return lambda: actor.on_failure(type(error), error, error.__traceback__)
 
 
-def _report_crash(cell: Cell, error: BaseException, message: Any) -> None:
+def _report_crash(cell: Cell, error: BaseException, message: Any, message_id: str = "") -> None:
     events = cell.runtime.events
     if events.wanted(ActorCrashed):
         events.publish(
@@ -552,6 +556,7 @@ def _report_crash(cell: Cell, error: BaseException, message: Any) -> None:
                 error=error,
                 traceback="".join(traceback.format_exception(error)),
                 message_type="" if message is None else type(message).__name__,
+                message_id=message_id,
             )
         )
 

@@ -28,6 +28,7 @@ def response_of(event: Event, system: str) -> ErrorResponse:
         actor=event.path or system,
         incarnation=getattr(event, "incarnation", 0),
         message_type=getattr(event, "message_type", ""),
+        message_id=getattr(event, "message_id", ""),
     )
 
 

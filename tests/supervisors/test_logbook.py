@@ -28,6 +28,7 @@ FIELDS: dict[str, Any] = {
     "error": RuntimeError("robbed"),
     "traceback": "Traceback …",
     "message_type": "Rob",
+    "message_id": "1b4e28ba-2fa1-4d2b-883f-0016d3cca427",
     "thread_id": 7,
     "work": "count",
     "child": "bank/account",

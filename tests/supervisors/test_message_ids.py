@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Callable
 
@@ -65,6 +66,18 @@ def test_an_ask_that_times_out_says_which_message(bank: ActorSystem, gate: Gate)
     ):
         assert (error.response.message_type, error.response.kind) == ("Balance", "actor.mailbox.timeout")
         assert uuid.UUID(error.response.message_id).version == 4
+
+
+@pytest.mark.parametrize("block", [True, False])
+def test_what_is_logged_of_a_failed_handler_has_the_id_that_the_asker_got(
+    bank: ActorSystem, caplog: pytest.LogCaptureFixture, block: bool
+) -> None:
+    """So that the line, with its traceback, is found from what a client shows."""
+    account = bank.spawn(Account)
+    error = error_of(lambda: account.ask(Rob()) if block else account.ask(Rob(), block=False).get())
+    [logged] = [json.loads(each.getMessage()) for each in caplog.records if each.name == "understudy.errors"]
+    assert (logged["kind"], logged["message_type"]) == ("actor.handler.failed", "Rob")
+    assert logged["message_id"] == error.response.message_id != ""
 
 
 def test_a_refused_tell_costs_no_id_until_somebody_looks(bank: ActorSystem, gate: Gate) -> None:
