@@ -16,10 +16,12 @@ _PACKAGE = __name__.partition(".messages.")[0]
 _WHOLLY_OURS = (
     f"{_PACKAGE}.messages.",
     f"{_PACKAGE}.actors.dispatch.",
+    f"{_PACKAGE}.actors.broker.rabbitmq.loop.",
     f"{_PACKAGE}.supervisors.",
     f"{_PACKAGE}.testing.",
     "pykka.",
 )
+_SERVICES = f"{_PACKAGE}.actors."
 # What carries a call from one place to another and never makes one of its own accord.
 _CARRIERS = {"asyncio", "concurrent", "contextlib", "contextvars", "functools", "queue", "threading"}
 
@@ -59,17 +61,25 @@ def _judge(module: str) -> bool:
 def find_caller() -> tuple[str, str]:
     """Find the innermost function outside the runtime.
 
+    Of a service's own functions it is one with a public name, if there is one: its helpers that put errors together
+    say nothing to anybody.
+
     Returns:
         Its qualified name and its module's name.
     """
+    helper = NO_CALLER
     frame: FrameType | None = sys._getframe(2)  # the one that asks is the runtime's own
     while frame is not None:
         module = frame.f_globals.get("__name__", "")
         inside = _known.get(module)
         if not (is_runtime(module) if inside is None else inside):
-            return frame.f_code.co_qualname, module
+            name = frame.f_code.co_qualname
+            if not (module.startswith(_SERVICES) and _plain_name(name, module).startswith("_")):
+                return name, module
+            if helper is NO_CALLER:
+                helper = name, module
         frame = frame.f_back
-    return NO_CALLER
+    return helper
 
 
 def method_name(caller: tuple[str, str], target: str | None, verb: str | None) -> str:

@@ -1,6 +1,7 @@
 """What the service actors share: URLs, the embedded servers of a system, connections that end with an incarnation."""
 
 from pathlib import Path
+from queue import Queue
 from typing import Any
 
 import pytest
@@ -9,6 +10,7 @@ from understudy.actors.actor import Actor
 from understudy.actors.broker.actor import Broker
 from understudy.actors.cache.actor import Cache
 from understudy.actors.embedded import Embedded
+from understudy.actors.events import ActorCrashed
 from understudy.actors.lock.actor import Lock
 from understudy.actors.mutator.accessor import Accessor
 from understudy.actors.mutator.actor import Mutator
@@ -167,3 +169,25 @@ def test_a_refused_request_does_not_end_the_actor() -> None:
         holder = lock.ask(LockHolder("r"))
         assert holder is not None
         assert holder.token == held.token
+
+
+@pytest.mark.parametrize(
+    ("service", "url", "kind"),
+    [
+        (Broker, "amqp://127.0.0.1:1", "broker.unavailable"),
+        (Cache, "redis://127.0.0.1:1?timeout=5", "cache.unavailable"),
+        (Mutator, "postgresql://127.0.0.1:1/shop", "storage.postgres.unavailable"),
+    ],
+)
+def test_why_a_server_cannot_be_reached_names_what_was_done_and_no_helper(
+    service: type[Actor], url: str, kind: str
+) -> None:
+    """The functions that put such an error together are nobody's method."""
+    crashes: Queue[ActorCrashed] = Queue()
+    with ActorSystem("shop") as system:
+        system.events.subscribe(ActorCrashed, crashes.put)
+        system.spawn(service, url, name="service")
+        error = crashes.get(timeout=60).error
+        assert isinstance(error, ActorError)
+        assert error.kind == kind
+        assert error.response.method in ("check", "connect")

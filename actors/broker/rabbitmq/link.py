@@ -233,23 +233,23 @@ class Link:
 def _translate(reason: BaseException, address: Address) -> BrokerError:
     """Why there is no connection, as an error of the catalogue."""
     reason = _innermost(reason)
-    where = f"RabbitMQ at {address!r}"
+    kind, why = _kind_and_text(reason)
+    # It is made in pika's callbacks, whose names would say nothing.
+    return BrokerError(f"RabbitMQ at {address!r} {why}", kind=kind, method="connect", cause=reason)
+
+
+def _kind_and_text(reason: BaseException) -> tuple[ErrorKind, str]:
     if isinstance(reason, exceptions.ConnectionClosedByBroker):
-        refused = reason.reply_code in (403, 530)
-        return BrokerError(
-            f"{where} ended the connection: {reason.reply_code} {reason.reply_text}",
-            kind=ErrorKind.BROKER_REFUSED if refused else ErrorKind.BROKER_UNAVAILABLE,
-            cause=reason,
-        )
+        kind = ErrorKind.BROKER_REFUSED if reason.reply_code in (403, 530) else ErrorKind.BROKER_UNAVAILABLE
+        return kind, f"ended the connection: {reason.reply_code} {reason.reply_text}"
     # "Probable": pika goes by how far connecting had come, also when the stream was just lost; a server that refuses
     # says so before it closes (pika asks for that: authentication_failure_close).
     if "StreamLostError" not in str(reason):
         if isinstance(reason, (exceptions.AuthenticationError, exceptions.ProbableAuthenticationError)):
-            return BrokerError(f"{where} refuses the user", kind=ErrorKind.BROKER_REFUSED, cause=reason)
+            return ErrorKind.BROKER_REFUSED, "refuses the user"
         if isinstance(reason, exceptions.ProbableAccessDeniedError):
-            return BrokerError(f"{where} refuses the virtual host", kind=ErrorKind.BROKER_REFUSED, cause=reason)
-    text = str(reason) or type(reason).__name__
-    return BrokerError(f"{where} cannot be reached: {text}", kind=ErrorKind.BROKER_UNAVAILABLE, cause=reason)
+            return ErrorKind.BROKER_REFUSED, "refuses the virtual host"
+    return ErrorKind.BROKER_UNAVAILABLE, f"cannot be reached: {str(reason) or type(reason).__name__}"
 
 
 def _innermost(reason: BaseException) -> BaseException:

@@ -142,21 +142,22 @@ class Target:
         try:
             return Connection.connect(**self.options, autocommit=True)
         except (psycopg.Error, UnicodeError, OSError) as error:
-            failed = self.error(error)
+            failed = self.error(error, method="connect")
         raise failed
 
-    def error(self, error: BaseException, doing: str = "") -> StorageError:
+    def error(self, error: BaseException, doing: str = "", method: str | None = None) -> StorageError:
         """Make the error that a caller sees out of one of psycopg's.
 
         Args:
             error: What psycopg raised.
             doing: What was being done, to begin the text with.
+            method: Where it was done, if no caller will say.
         """
         kind = _kind_of(error)
         text = self.clean(f"{self.name}: {doing}{_text_of(error)}")
         # The client's own error is kept as the cause, unless it would say what must not be said.
         cause = error if self.clean(str(error)) == str(error) else None
-        return StorageError(text, kind=kind, cause=cause)
+        return StorageError(text, kind=kind, method=method, cause=cause)
 
     def clean(self, text: str) -> str:
         """The text without the password, wherever it came from."""
