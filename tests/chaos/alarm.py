@@ -35,6 +35,8 @@ DEADLINE = 2.0
 """Seconds that a publisher waits."""
 PUBLISHERS = 4
 PATIENCE = 60.0
+SPARES = 8
+"""How many more threads there may be afterwards: the pool keeps its spares for some seconds."""
 
 
 class Publishers:
@@ -123,6 +125,8 @@ def run(server: PrivateRabbitMQ, folder: Path, seconds: float) -> list[str]:
     )
     if hung:
         problems.append(f"{hung} publishers hang")
+    if more > SPARES:
+        problems.append(f"{more} threads more than before")
     if not during["broker.blocked"]:
         problems.append("nobody was told of the back-pressure")
     if publishers.longest > DEADLINE + 0.5:

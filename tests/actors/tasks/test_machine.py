@@ -55,6 +55,7 @@ class Machine(RuleBasedStateMachine):
         self.attempts = 0
         self.processed = self.failed = 0
         self.paused = False
+        self.listening: list[Any] = []
 
     @property
     def client(self) -> Client:
@@ -247,6 +248,21 @@ class Machine(RuleBasedStateMachine):
             self._release(task_id)
             del self.tasks[task_id]
 
+    @rule(ids=st.lists(st.sampled_from(IDS), min_size=1, max_size=3))
+    def cancel(self, ids: list[str]) -> None:
+        """Whatever state it is in, or if there is no such task: processors are told, and no state is changed by that."""
+        if not self.listening:
+            self.listening = [client.engine.cancellations(None, 0.0)[0] for client in self.clients]
+        for task_id in ids:
+            self.client.engine.cancel(task_id)
+        for place, client in enumerate(self.clients):
+            heard: list[str] = []
+            while len(heard) < len(ids):
+                self.listening[place], some = client.engine.cancellations(self.listening[place], 10.0)
+                assert some, "it was told, and not heard"
+                heard += some
+            assert heard == ids
+
     @rule(stay=st.sampled_from([False, False, False, True]))
     def pause(self, stay: bool) -> None:
         """Mostly for a moment only: while it is paused not much else happens."""
@@ -294,7 +310,7 @@ class Machine(RuleBasedStateMachine):
 
 @pytest.mark.parametrize("name", sorted(ENGINES))
 def test_an_engine_does_what_the_model_does(name: str) -> None:
-    """Enqueue, dequeue, fail, retry, archive, run, delete, lease expiry, clock jumps, in any order."""
+    """Enqueue, dequeue, fail, retry, archive, run, delete, cancel, lease expiry, clock jumps, in any order."""
     machine = type("Machine", (Machine,), {"engine_name": name})
     run_state_machine_as_test(machine, settings=replace_settings(max_examples=150, stateful_step_count=50))
 
