@@ -1,5 +1,6 @@
 """The broker actor on RabbitMQ: poison, outages, and what callers and the tree see of them."""
 
+import random
 import threading
 import time
 from collections import Counter
@@ -19,12 +20,14 @@ from understudy.actors.mutator.actor import Mutator
 from understudy.messages import (
     ActorError,
     BrokerError,
+    CodecError,
     ConsumeNotif,
     CountNotifs,
     CountQueue,
     DeadLetters,
     DeclareQueue,
     Delivered,
+    EncryptionError,
     NotifData,
     ProduceNotif,
     Publish,
@@ -33,6 +36,7 @@ from understudy.messages import (
     ReplayDeadLetters,
     Subscribe,
 )
+from understudy.messages.codec import decode, encode
 from understudy.supervisors.child import Child
 from understudy.supervisors.supervisor import Supervisor
 from understudy.supervisors.system import ActorSystem
@@ -123,6 +127,62 @@ def test_poison_ends_among_the_dead_letters_once_each_after_exactly_the_limit(
         assert system.ask(BROKER, ReplayDeadLetters("TestOnion"), timeout=PATIENCE) == len(poison)
         wait_for(lambda: system.ask(MUTATOR, CountNotifs(), timeout=PATIENCE) == total)
         assert system.ask(BROKER, PurgeDeadLetters("TestOnion"), timeout=PATIENCE) == 0
+
+
+def test_of_fuzzed_notifications_each_is_stored_or_a_dead_letter_and_everybody_lives(
+    amqp_url: str, tmp_path: Any
+) -> None:
+    """Ten thousand: a notification in which some bytes were changed, removed or put in, or nothing but noise."""
+    chance = random.Random(20261201)
+    bodies = [fuzzed(chance, number) for number in range(10_000)]
+    readable, unreadable = set(), set()
+    for number, body in enumerate(bodies):
+        try:
+            readable.add(decode(body, NotifData).id)
+        except (CodecError, EncryptionError):
+            unreadable.add(str(number))
+    assert len(readable) > 1_000
+    assert len(unreadable) > 5_000
+    with pipeline(amqp_url, f"sqlite:///{tmp_path}/store.db", limit=0) as system:
+        crashes: list[ActorCrashed] = []
+        system.events.subscribe(ActorCrashed, crashes.append)
+        pending = [
+            system.ask(BROKER, Publish("SavageEx", "", body, message_id=str(number)), block=False, timeout=300)
+            for number, body in enumerate(bodies)
+        ]
+        for future in pending:
+            future.get(timeout=300)
+
+        def is_done() -> bool:
+            counted = system.ask(BROKER, CountQueue("TestOnion"), timeout=PATIENCE)
+            return (counted.ready, counted.unsettled) == (0, 0)
+
+        wait_for(is_done)
+        dead = {letter.message_id for letter in system.ask(BROKER, DeadLetters("TestOnion", 20_000), timeout=PATIENCE)}
+        assert dead == unreadable
+        assert system.ask(MUTATOR, CountNotifs(), timeout=PATIENCE) == len(readable)
+        assert crashes == []
+
+
+def fuzzed(chance: random.Random, number: int) -> bytes:
+    """A notification that something was done to."""
+    if chance.random() < 0.1:
+        return chance.randbytes(chance.choice([0, 1, 30, 3_000]))
+    body = bytearray(encode(produced(number, {"text": "x" * chance.randrange(40)}).notif_data))
+    for _ in range(chance.choice([0, 1, 1, 1, 2, 5])):
+        place = chance.randrange(len(body))
+        match chance.randrange(4):
+            case 0:
+                body[place] = chance.randrange(256)
+            case 1:
+                del body[place : place + chance.randrange(1, 9)]
+            case 2:
+                body[place:place] = chance.choice(
+                    [b"\0", b"\\u0000", b"\xff", b"{}", b"null", b'"', b"1e999", b"\xed\xa0\x80"]
+                )
+            case _:
+                body += body[place:]
+    return bytes(body)
 
 
 class Refuser(Actor):
