@@ -24,7 +24,7 @@ from ...servers.process import poll
 from ...servers.proxy import FaultyProxy
 
 PATIENCE = 60.0
-CYCLES, THREADS = 300, 4
+CYCLES, THREADS = 5_000, 4
 LEASE_IS_OVER = ("lock.lease.lost", "lock.token.stale", "lock.not_held")
 
 
