@@ -250,7 +250,7 @@ class Machine(RuleBasedStateMachine):
 
     @rule(ids=st.lists(st.sampled_from(IDS), min_size=1, max_size=3))
     def cancel(self, ids: list[str]) -> None:
-        """Whatever state it is in, or if there is no such task: processors are told, and no state is changed by that."""
+        """Whatever state it is in, or if there is no such task: processors are told, and no state changes by it."""
         if not self.listening:
             self.listening = [client.engine.cancellations(None, 0.0)[0] for client in self.clients]
         for task_id in ids:
