@@ -74,8 +74,8 @@ class CorkedConnection(SelectConnection):  # type: ignore[misc]  # pika ships no
             self._held_back += marshaled_frames
 
     def _on_data_available(self, data_in: bytes) -> None:
-        # Its heartbeat looks at what was received.
-        self.bytes_received += self._begin_intake().feed(data_in)
+        taken = self._begin_intake().feed(data_in)  # meanwhile pika counts what it is given, in the same number
+        self.bytes_received += taken  # at which its heartbeat looks
 
     def _begin_intake(self) -> Intake:
         if self._intake is None:

@@ -12,6 +12,7 @@ from understudy.actors.broker.actor import Broker
 from understudy.actors.broker.rabbitmq import operations, publishing
 from understudy.actors.broker.rabbitmq.operations import Steps
 from understudy.actors.broker.topology import Queue
+from understudy.actors.events import ActorCrashed, ActorRestarted
 from understudy.actors.handlers import handles
 from understudy.messages import (
     ActorError,
@@ -184,3 +185,16 @@ def test_a_queue_that_does_not_answer_keeps_no_other_from_being_declared_again(
         for collector, name in zip(collectors, ("young", "q"), strict=True):
             broker.publish(numbered(name, range(3)), Outcomes().reporter())
             collector.wait_for("012")
+
+
+def test_a_connection_on_which_only_heartbeats_come_is_kept(system: ActorSystem, amqp_url: str) -> None:
+    """The one to publish on and the one to consume on. With a heartbeat of a second, pika looks every six."""
+    crashes: list[ActorCrashed] = []
+    system.events.subscribe(ActorCrashed, crashes.append)
+    broker = system.spawn(Broker, with_options(amqp_url, heartbeat=1), name="broker")
+    broker.ask(DeclareQueue("q"), timeout=PATIENCE)
+    broker.ask(Subscribe("q", "reader"), timeout=PATIENCE)
+    ends = threading.Event()
+    system.events.subscribe(ActorRestarted, lambda event: ends.set())
+    assert not ends.wait(14.0), [str(crash.error) for crash in crashes]
+    assert broker.ask(CountQueue("q"), timeout=PATIENCE).consumers == 1
