@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import _thread
 import ctypes
 import gc
 import sys
 import threading
 import time
+from collections.abc import Callable
 from types import CodeType, FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ..messages.caller import is_own
 from .forking import renewed_in_forks
-from .reasons import ActorKilled, WorkCancelled
+from .reasons import INTERRUPTIONS, ActorKilled, WorkCancelled
 
 if TYPE_CHECKING:
     from .actor import Actor
@@ -80,8 +82,14 @@ def strike(thread_id: int, actor: Actor) -> None:
     """
     with _striking:
         struck[thread_id] = actor._cell
+        _hit_again_if_dropped(thread_id, ActorKilled, lambda: _strike_again(thread_id, actor))
     if not _try_to_strike(thread_id, actor):
         threading.Thread(target=_keep_trying, args=(thread_id, actor), name="understudy-killer", daemon=True).start()
+
+
+def _strike_again(thread_id: int, actor: Actor) -> None:
+    struck[thread_id] = actor._cell  # the run is not over: it is its own thread that calls this
+    _thread.start_new_thread(_keep_trying, (thread_id, actor))
 
 
 def _keep_trying(thread_id: int, actor: Actor) -> None:
@@ -124,7 +132,9 @@ def _in_own_code(thread_id: int, actor: Actor) -> bool:
     return False
 
 
-def inject_into_call(thread_id: int, error: type[BaseException], base: CodeType) -> bool:
+def inject_into_call(
+    thread_id: int, error: type[BaseException], base: CodeType, again: Callable[..., object], *arguments: object
+) -> bool:
     """Raise ``error`` in what ``base`` calls, unless the runtime's own code runs there now.
 
     An exception out of nowhere in the middle of a ``tell`` could leave the addressed actor without anybody to
@@ -134,16 +144,20 @@ def inject_into_call(thread_id: int, error: type[BaseException], base: CodeType)
         thread_id: the thread.
         error: the type of what is raised.
         base: the code of the function that called the user's; it must be on the thread's stack.
+        again: what is called, on a thread of its own, if it was injected and the interpreter has dropped it.
+        arguments: what that is called with.
 
     Returns:
         whether it was injected.
     """
     if not _in_call(thread_id, base):
         return False
+    _hit_again_if_dropped(thread_id, error, lambda: _thread.start_new_thread(again, arguments))
     inject(thread_id, error)
     if not _in_call(thread_id, base):
         # The thread ran on between the look and the injection, and may be where it must not be hit.
-        forget_pending(thread_id)
+        _again.pop((thread_id, error), None)
+        _take_back(thread_id)
         return False
     return True
 
@@ -151,10 +165,43 @@ def inject_into_call(thread_id: int, error: type[BaseException], base: CodeType)
 def forget_pending(thread_id: int) -> None:
     """The run that was to be ended is over: take back an injected exception that has not landed yet."""
     struck.pop(thread_id, None)
+    if _again:
+        for error in INTERRUPTIONS:
+            _again.pop((thread_id, error), None)
     if thread_id == threading.get_ident():
         _let_land()
     else:
         _take_back(thread_id)
+
+
+_again: dict[tuple[int, object], Callable[[], object]] = {}
+"""Of threads that are hit, by what: called, on the thread itself, if that lands where the interpreter drops it."""
+
+_hook: Callable[[Any], None] | None = None
+
+
+def _hit_again_if_dropped(thread_id: int, error: type[BaseException], again: Callable[[], object]) -> None:
+    """What is raised in a weak reference's callback or in a ``__del__`` ends that, and no more: see to it.
+
+    The interpreter tells ``sys.unraisablehook`` of it, on the same thread, in the middle of anything: ``again`` may
+    take no lock. A new thread, even, is to be started by the bare ``_thread``.
+    """
+    global _hook
+    _again[thread_id, error] = again
+    if sys.unraisablehook is not _hook:
+        sys.unraisablehook = _hook = _hook_before(sys.unraisablehook)
+
+
+def _hook_before(other: Callable[[Any], object]) -> Callable[[Any], None]:
+    def hook(dropped: Any) -> None:
+        if dropped.exc_type not in INTERRUPTIONS:
+            other(dropped)
+            return
+        again = _again.get((threading.get_ident(), dropped.exc_type))
+        if again is not None:  # else nobody is to be hit any more
+            again()
+
+    return hook
 
 
 def _let_land() -> None:

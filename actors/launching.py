@@ -80,10 +80,16 @@ class FunctionTask(BackgroundTask[T]):
         with self._change:
             if self._told or not self._thread_id:
                 return
-            if killing.inject_into_call(self._thread_id, WorkCancelled, _call.__code__):
-                self._told = True
+            self._told = True
+            if killing.inject_into_call(self._thread_id, WorkCancelled, _call.__code__, self._tell_again):
                 return
+            self._told = False
         self.runtime.after(RETRY, self._inject)
+
+    def _tell_again(self) -> None:
+        with self._change:
+            self._told = False
+        self._inject()
 
 
 class CoroutineTask(BackgroundTask[T]):

@@ -211,7 +211,9 @@ class Workers(Actor):
 
     def _strike(self, slot: Slot, again: float) -> None:
         """Raise ``WorkCancelled`` in the handler; once, where no code of the runtime is hit."""
-        if slot.over or killing.inject_into_call(slot.thread_id, WorkCancelled, invoke.__code__):
+        if slot.over or killing.inject_into_call(
+            slot.thread_id, WorkCancelled, invoke.__code__, self._strike, slot, STRIKE_AGAIN
+        ):
             return
         self._cell.runtime.after(again, lambda: self._strike(slot, min(again * 2, STRIKE_RARELY)))
 
