@@ -177,8 +177,6 @@ def forget_pending(thread_id: int) -> None:
 _again: dict[tuple[int, object], Callable[[], object]] = {}
 """Of threads that are hit, by what: called, on the thread itself, if that lands where the interpreter drops it."""
 
-_hook: Callable[[Any], None] | None = None
-
 
 def _hit_again_if_dropped(thread_id: int, error: type[BaseException], again: Callable[[], object]) -> None:
     """What is raised in a weak reference's callback or in a ``__del__`` ends that, and no more: see to it.
@@ -186,10 +184,9 @@ def _hit_again_if_dropped(thread_id: int, error: type[BaseException], again: Cal
     The interpreter tells ``sys.unraisablehook`` of it, on the same thread, in the middle of anything: ``again`` may
     take no lock. A new thread, even, is to be started by the bare ``_thread``.
     """
-    global _hook
     _again[thread_id, error] = again
-    if sys.unraisablehook is not _hook:
-        sys.unraisablehook = _hook = _hook_before(sys.unraisablehook)
+    if getattr(sys.unraisablehook, "__module__", "") != __name__:  # whoever replaced ours may not pass on
+        sys.unraisablehook = _hook_before(sys.unraisablehook)
 
 
 def _hook_before(other: Callable[[Any], object]) -> Callable[[Any], None]:

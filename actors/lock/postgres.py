@@ -16,9 +16,10 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import psycopg
+from psycopg.pq import TransactionStatus
 
 from ...messages.errors import ErrorKind, LockError, StorageError, UrlInvalid
 from ..mutator.postgres.connection import Connection, Target
@@ -30,6 +31,7 @@ LOOK_EVERY: Final = 0.1
 TIMEOUT: Final = 3.0
 """Seconds that one call may take where it is not told."""
 CHECK_TIMEOUT: Final = 2.0
+LET_GO_TIMEOUT: Final = 0.5
 KEEPALIVES: Final = "-c tcp_keepalives_idle=5 -c tcp_keepalives_interval=2 -c tcp_keepalives_count=3"
 """How the server finds out that a client is gone without a word: within 11 seconds."""
 
@@ -53,6 +55,13 @@ class _Waiting:
     deadline: float
     look_at: float = 0.0
     in_line: bool = False
+
+
+class _Seen(NamedTuple):
+    """Why a wish was not granted: who holds the lock, and whose request comes first in line."""
+
+    owner: str
+    first: bytes
 
 
 @dataclass(slots=True, eq=False)
@@ -117,12 +126,12 @@ class PostgresLock:
                 return
             waiting = self._waiting[key] = _Waiting(wish, [answer], lost, self._clock() + wish.wait)
             try:
-                owner = self._ask(waiting, timeout)
+                seen = self._ask(waiting, timeout)
             except LockError as error:
                 self._refuse(key, error)
             else:
-                if owner is not None and wish.wait == 0:
-                    self._refuse(key, _timeout(wish, owner))
+                if seen is not None and wish.wait == 0:
+                    self._refuse(key, _timeout(wish, seen.owner))
 
     def withdraw(self, resource: str, request_id: str) -> bool:
         """See `LockBackend.withdraw`."""
@@ -143,7 +152,7 @@ class PostgresLock:
             if held is None or held.lease.token != token:
                 raise self._fate(resource, token, timeout)[1]
             ends = self._clock() + ttl
-            with self._transaction(timeout) as db:
+            with self._using(timeout) as db:
                 db.execute("SELECT 1")  # that the session lives is what the lease stands on
             held.lease = Lease(resource, held.lease.owner, token, ends)
             return held.lease
@@ -197,7 +206,7 @@ class PostgresLock:
         if not self._use.acquire(timeout=CHECK_TIMEOUT):
             return  # whoever uses it finds out
         try:
-            with self._transaction(CHECK_TIMEOUT) as db:
+            with self._using(CHECK_TIMEOUT) as db:
                 db.execute("SELECT 1")
         finally:
             self._use.release()
@@ -212,7 +221,7 @@ class PostgresLock:
             waiting, self._waiting = self._waiting, {}
             held, self._held = self._held, {}
             if self._db is not None:
-                self._db.close()
+                _let_go(self._db)
                 self._db = None
         for each in held.values():  # the leases have ended with the session
             each.lost(each.lease)
@@ -222,15 +231,17 @@ class PostgresLock:
 
     # --- wishes ------------------------------------------------------------------------------------------
 
-    def _ask(self, waiting: _Waiting, timeout: float | None = None) -> str | None:
-        """Take the lock if it is free and the wish comes first; else put the wish into the line. Who holds it then."""
+    def _ask(self, waiting: _Waiting, timeout: float | None = None) -> _Seen | None:
+        """Take the lock if it is free and the wish comes first; else put it into the line. What was seen then."""
         wish = waiting.wish
         asked = self._clock()
         waiting.look_at = asked + LOOK_EVERY
         name, request = _bytes(wish.resource), _bytes(wish.request_id)
         with self._transaction(timeout) as db:
-            db.execute("INSERT INTO understudy_locks (resource) VALUES (%s) ON CONFLICT DO NOTHING", (name,))
             row = db.execute(_ROW, (name,)).fetchone()
+            if row is None:  # it is the first wish of all for this lock
+                db.execute("INSERT INTO understudy_locks (resource) VALUES (%s) ON CONFLICT DO NOTHING", (name,))
+                row = db.execute(_ROW, (name,)).fetchone()
             assert row is not None
             first = db.execute(_FIRST, (name, CLIENTS)).fetchone()
             mine = wish.resource not in self._held and (first is None or bytes(first[0]) == request)
@@ -242,13 +253,19 @@ class PostgresLock:
                         (name, request, self._client),
                     )
                     waiting.in_line = True
-                return row[1] or ""
+                return _Seen(row[1] or "", bytes(first[0]) if first is not None else request)
             try:
-                token = int(_one(db, "SELECT nextval('understudy_lock_tokens')"))
-                db.execute(
-                    "UPDATE understudy_locks SET token = %s, owner = %s, request_id = %s, client = %s, "
-                    "last = coalesce(token, last), released = released AND token IS NULL WHERE resource = %s",
-                    (token, wish.owner.replace("\0", "\\0"), request, self._client, name),
+                token = int(
+                    _one(
+                        db,
+                        "UPDATE understudy_locks SET token = nextval('understudy_lock_tokens'), owner = %s, "
+                        "request_id = %s, client = %s, last = coalesce(token, last), "
+                        "released = released AND token IS NULL WHERE resource = %s RETURNING token",
+                        wish.owner.replace("\0", "\\0"),
+                        request,
+                        self._client,
+                        name,
+                    )
                 )
                 db.execute("DELETE FROM understudy_lock_line WHERE resource = %s AND request_id = %s", (name, request))
             except BaseException:
@@ -263,14 +280,20 @@ class PostgresLock:
 
     def _look(self, resource: str) -> None:
         """See whether the turn of one who waits here has come. If that cannot be seen now, it is tried again."""
-        for (name, _), waiting in list(self._waiting.items()):
-            if name == resource:
-                try:
-                    self._ask(waiting)
-                except LockError as error:
-                    waiting.look_at = self._clock() + 10 * LOOK_EVERY
-                    if error.kind is not ErrorKind.LOCK_UNAVAILABLE:
-                        self._refuse((name, waiting.wish.request_id), error)
+        first: bytes | None = None  # in line, once that is known: nobody else's turn can have come
+        for (name, request_id), waiting in list(self._waiting.items()):
+            if name != resource:
+                continue
+            if first is not None and waiting.in_line and first != _bytes(request_id):
+                waiting.look_at = self._clock() + LOOK_EVERY
+                continue
+            try:
+                seen = self._ask(waiting)
+                first = b"" if seen is None else seen.first
+            except LockError as error:
+                waiting.look_at = self._clock() + 10 * LOOK_EVERY
+                if error.kind is not ErrorKind.LOCK_UNAVAILABLE:
+                    self._refuse((name, request_id), error)
 
     def _give_up(self, key: tuple[str, str], waiting: _Waiting) -> None:
         try:
@@ -312,14 +335,14 @@ class PostgresLock:
 
     def _end(self, held: _Held, *, released: bool, timeout: float | None = None) -> None:
         resource = held.lease.resource
-        with self._transaction(timeout) as db:
+        with self._using(timeout) as db:
             db.execute(
                 "UPDATE understudy_locks SET token = NULL, owner = NULL, request_id = NULL, client = NULL, "
                 "last = %s, released = %s WHERE resource = %s AND token = %s",
                 (held.lease.token, released, _bytes(resource), held.lease.token),
             )
         self._held.pop(resource, None)
-        with self._transaction(timeout) as db:
+        with self._using(timeout) as db:
             db.execute("SELECT pg_advisory_unlock(%s)", (_key(resource),))
 
     def _fate(self, resource: str, token: int, timeout: float | None) -> tuple[bool, LockError]:
@@ -340,14 +363,18 @@ class PostgresLock:
 
     @contextmanager
     def _transaction(self, timeout: float | None = None) -> Iterator[Connection]:
-        """A transaction that does not take longer than it may; a session that breaks takes its leases along."""
+        """A transaction, as a whole no longer than it may take; see `_using`."""
+        with self._using(timeout) as db, db.transaction():
+            yield db
+
+    @contextmanager
+    def _using(self, timeout: float | None = None) -> Iterator[Connection]:
+        """The session, whose statements take no longer than they may; if it breaks, it takes its leases along."""
         try:
-            db = self._session(TIMEOUT if timeout is None else timeout)
-            with db.transaction():
-                yield db
+            yield self._session(TIMEOUT if timeout is None else timeout)
         except psycopg.Error as error:
             seen = self._target.error(error)
-            if self._db is None or self._db.closed or self._db.broken:
+            if self._db is None or not _is_idle(self._db):
                 self._lose(str(seen))
             raise _as_lock_error(seen) from error
         except StorageError as error:
@@ -359,7 +386,7 @@ class PostgresLock:
     def _session(self, timeout: float) -> Connection:
         if self._closed:
             raise StorageError("the connection to the locks is closed", kind=ErrorKind.LOCK_CLOSED)
-        if self._db is not None and (self._db.closed or self._db.broken):
+        if self._db is not None and not _is_idle(self._db):
             self._lose("the session has ended")
         deadline = monotonic() + timeout
         if self._db is None:
@@ -385,6 +412,20 @@ class PostgresLock:
         if not self._closed:
             for each in held.values():
                 each.lost(each.lease)
+
+
+def _let_go(db: Connection) -> None:
+    """Close a session. The server may take a while to notice; what it holds is to be free at once, for who is next."""
+    if _is_idle(db):
+        db.abandoned, db.deadline = False, monotonic() + LET_GO_TIMEOUT
+        with suppress(psycopg.Error):
+            db.execute("SELECT pg_advisory_unlock_all()")
+    db.close()
+
+
+def _is_idle(db: Connection) -> bool:
+    """Whether the session can be used. A broken one may count as open, in the middle of a statement for ever."""
+    return db.pgconn.transaction_status == TransactionStatus.IDLE
 
 
 def _one(db: Connection, statement: Any, *arguments: object) -> Any:

@@ -30,6 +30,7 @@ from understudy.messages import (
 from ...servers.private import PrivateRedis
 from ...servers.process import poll
 from ...servers.proxy import FaultyProxy
+from .failing_network import fail_now_and_then
 
 PATIENCE = 60.0
 CYCLES, THREADS = 5_000, 4
@@ -168,7 +169,6 @@ def test_cycles_through_a_network_that_fails_are_all_done_by_one_at_a_time(
     inside = {name: threading.Lock() for name in ("a", "b")}
     tokens: dict[str, list[int]] = {"a": [], "b": []}
     failures: list[BaseException] = []
-    over = threading.Event()
 
     def insist(message: Any) -> Any:
         """As a careful caller does: the same request again, with the same id."""
@@ -196,27 +196,16 @@ def test_cycles_through_a_network_that_fails_are_all_done_by_one_at_a_time(
     threads = [threading.Thread(target=work, args=(number,)) for number in range(THREADS)]
     for thread in threads:
         thread.start()
-    chance = random.Random(20260102)
-    faults: list[Callable[[], None]] = [
-        proxy.reset,
-        lambda: proxy.cut_replies(chance.randrange(40)),
-        proxy.stall,
-        proxy.trickle,
-    ]
-    number = 0
-    while any(thread.is_alive() for thread in threads):
-        faults[number % len(faults)]()
-        over.wait(chance.random() * 0.1)  # how long the fault lasts
-        proxy.heal()
-        over.wait(0.3)  # and how long it is well
-        number += 1
+    number = fail_now_and_then(
+        proxy, threads, lambda: sum(map(len, tokens.values())), random.Random(20260102), longest_reply=40
+    )
     assert failures == []
     for name, given in tokens.items():
         assert len(given) == CYCLES // 2
         assert given == sorted(set(given)), "tokens grow"
         assert held(lock, name) is None
         assert client.llen(f"understudy:lock:{name}:understudy:line") == 0
-    assert number >= 5
+    assert number >= 20
 
 
 @pytest.mark.parametrize("loss", ["kill", "pause"])
