@@ -124,7 +124,7 @@ class RedisUrl(msgspec.Struct, frozen=True):
             unquote(password),
             options.get("prefix", ""),
             _seconds(options["timeout"]) if "timeout" in options else DEFAULT_TIMEOUT,
-            {name: options[name] for name in _TLS_OPTIONS if name in options},
+            _tls_options(options, tls),
             {
                 name.removeprefix("sentinel_"): options[name]
                 for name in ("sentinel_username", "sentinel_password")
@@ -183,6 +183,17 @@ def _options(query: str) -> dict[str, str]:
         if name not in _OPTIONS:
             raise _Wrong(f"there is no option {name!r}{did_you_mean(name, _OPTIONS)}")
         found[name] = value
-    if found.get("ssl_cert_reqs", "required") not in ("required", "none"):
-        raise _Wrong("ssl_cert_reqs is 'required' or 'none'")
     return found
+
+
+def _tls_options(options: dict[str, str], tls: bool) -> dict[str, Any]:
+    found: dict[str, Any] = {name: options[name] for name in _TLS_OPTIONS if name in options}
+    if not tls:
+        if found:
+            raise _Wrong("an option ssl_… is for connections with TLS: write rediss://")
+        return {}
+    required = found.get("ssl_cert_reqs", "required")
+    if required not in ("required", "none"):
+        raise _Wrong("ssl_cert_reqs is 'required' or 'none'")
+    # Said for redis-py before 6, which else takes any server's certificate for this one's.
+    return {"ssl_check_hostname": required == "required", **found}

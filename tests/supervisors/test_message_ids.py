@@ -75,6 +75,7 @@ def test_what_is_logged_of_a_failed_handler_has_the_id_that_the_asker_got(
     """So that the line, with its traceback, is found from what a client shows."""
     account = bank.spawn(Account)
     error = error_of(lambda: account.ask(Rob()) if block else account.ask(Rob(), block=False).get())
+    account.ask(Balance())  # the next incarnation answers, so by now it was logged
     [logged] = [json.loads(each.getMessage()) for each in caplog.records if each.name == "understudy.errors"]
     assert (logged["kind"], logged["message_type"]) == ("actor.handler.failed", "Rob")
     assert logged["message_id"] == error.response.message_id != ""

@@ -244,6 +244,9 @@ def test_over_tls_the_certificate_counts(system: ActorSystem, tmp_path: Path) ->
         doubting = system.spawn(Cache, url, name="doubting")
         with pytest.raises(CacheError, match="certificate"):
             doubting.ask(CacheGet("key"))
+        elsewhere = system.spawn(Cache, f"rediss://localhost:{port}?ssl_ca_certs={certificate}", name="elsewhere")
+        with pytest.raises(CacheError, match="certificate"):
+            elsewhere.ask(CacheGet("key"))
         started = time.monotonic()
         server.pause()
         with pytest.raises(ActorError):
@@ -308,7 +311,8 @@ def test_credentials_may_hold_what_divides_a_url() -> None:
         "redis+cluster://user:hunter2@a/1",
         "redis://user:hunter2@host?prefx=a",
         "redis://user:hunter2@host?timeout=0",
-        "redis://user:hunter2@host?ssl_cert_reqs=maybe",
+        "rediss://user:hunter2@host?ssl_cert_reqs=maybe",
+        "redis://user:hunter2@host?ssl_cert_reqs=required",
         "redis://user:12?hunter2@host/1",
         "redis://user:12?timeout=1&hunter2@host",
         "redis://user:hunter2?@host",
